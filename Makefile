@@ -1,0 +1,45 @@
+# One word per chore. `make` alone lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+demo: $(VENV)/.demo  ## parse the standard library in a pool: progress, results, events (under a minute)
+	@$(BIN)/python examples/local/stdlib_census.py
+
+test: $(VENV)/.test  ## set up all that the tests need, then run them
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.check  ## lint, types, and the direction of imports
+	$(BIN)/ruff check dingo tests examples bench
+	$(BIN)/ruff format --check dingo tests examples bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench  ## compare with the other pools in one run; writes bench/results/
+	$(BIN)/python bench/local.py
+
+docs: $(VENV)/.docs  ## build the site into docs/_build/html
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+clean:  ## remove the virtual environment and everything built
+	rm -rf $(VENV) docs/_build build dist
+
+# On Debian, venv lives in a package of its own; root may install it, others are told its name.
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+	  rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else echo "python3-venv is missing: install it (Debian: apt install python3-venv)" >&2; exit 1; fi; }
+
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) for make $* ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""What travels between callers and workers: frozen values, no threads, no I/O."""
