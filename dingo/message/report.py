@@ -29,7 +29,7 @@ class Status(enum.IntEnum):
 
 
 class Code(enum.StrEnum):
-    """Why a call ended in FAILURE (`Failure.code`)."""
+    """Why a call did not succeed (`Failure.code`). CANCELLED goes with that status, all others with FAILURE."""
 
     EXCEPTION = "EXCEPTION"
     BAD_ARGUMENTS = "BAD_ARGUMENTS"
@@ -42,6 +42,7 @@ class Code(enum.StrEnum):
     POISONED = "POISONED"
     BAD_MESSAGE = "BAD_MESSAGE"
     NOT_SENT = "NOT_SENT"
+    CANCELLED = "CANCELLED"
 
 
 # A message longer than this is cut: one exception must not fill a log or a broker (4 KiB and 64 KiB are

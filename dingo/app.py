@@ -1,0 +1,716 @@
+"""App: registers tasks, calls them, and owns everything that makes that happen. It wires; it does no work itself."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
+
+from dingo.aio import Aio
+from dingo.blocking import here
+from dingo.bridge.local import LocalBridge
+from dingo.caller.bulk import send_many, stream
+from dingo.components import Components
+from dingo.config import Config
+from dingo.errors import AppClosed, NotAttached
+from dingo.events import Hub, Level, Origin, Subscription
+from dingo.hooks import Hooks
+from dingo.message.option import Option, OptionFields
+from dingo.message.report import Failure, Status
+from dingo.plan import Plan
+from dingo.registry import AsyncTask, Registration, Registry, Task
+from dingo.worker.context import Context, current
+
+if TYPE_CHECKING:
+    import datetime
+    from types import TracebackType
+
+    from dingo.caller.executor import Executor
+    from dingo.caller.result import Result
+    from dingo.contracts import IDMaker, Marshaller
+    from dingo.job import Job
+    from dingo.message.signature import Signature
+
+# Reporting what did not end in time takes a moment after the time is over (seconds).
+_CLOSING_MARGIN = 1.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class _Unrelated:
+    """What only a parameter annotated `Any` or `object` takes: so they are told from one annotated Context."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """What can be seen of a call from outside."""
+
+    id: str
+    name: str
+    status: Status
+    queue: str
+    eta: datetime.datetime | None = None
+    attempt: int = 0
+    failure: Failure | None = None
+
+
+class Allocation:
+    """The workers that one `allocate` started for one name."""
+
+    def __init__(self, bridge: LocalBridge, name: str, count: int, share: int) -> None:
+        self._bridge = bridge
+        self._share = share
+        self.name = name
+        self.count = count
+
+    def __repr__(self) -> str:
+        """Name and size."""
+        return f"<Allocation {self.name}: {self.count} workers>"
+
+    @property
+    def channels(self) -> int:
+        """Over how many channels their reports go: one for every `share` workers, one in all for share 0."""
+        return 0 if self.count == 0 else 1 if self._share == 0 else -(-self.count // self._share)
+
+    def stop(self) -> None:
+        """Let these workers go when they are free. After the last ones the default pool serves the name."""
+        count, self.count = self.count, 0
+        if count:
+            self._bridge.deallocate(self.name, count)
+
+    def resize(self, count: int) -> None:
+        """Have `count` workers instead. Raises ValueError for less than 1."""
+        _check_count("count", count, 1)
+        more, self.count = count - self.count, count
+        if more > 0:
+            self._bridge.allocate(self.name, more, None)
+        elif more < 0:
+            self._bridge.deallocate(self.name, -more)
+
+
+def _check_count(what: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{what} is a whole number from {least}, not {value!r}")
+
+
+class App:
+    """Tasks and everything that runs them.
+
+    `App()` is local: thread-and-queue parts in this process, nothing to install or start. Constructing,
+    registering and configuring start no thread; the first use does. `with app:` closes it at the end.
+    """
+
+    def __init__(self, broker: str | None = None, *, backend: str | None = None, name: str = "dingo",
+                 config: Config | None = None, include: Iterable[str] = ()) -> None:  # fmt: skip
+        self.name = name
+        self.config = Config() if config is None else config
+        self.modules: tuple[str, ...] = tuple(include)
+        """Modules of tasks, imported by `run()` and the `dingo` commands."""
+        self._lock = threading.RLock()
+        self._calls: dict[str, Callable[..., Any]] = {}  # what is ready to be called, by name
+        self._registry = Registry()
+        self._components = Components()
+        self._hub = Hub(self._refresh)
+        self._hooks = Hooks(self._hub)
+        self._lifespan: Callable[[], Any] | None = None
+        self._bridge: LocalBridge | None = None
+        self._plans: weakref.WeakSet[Plan] = weakref.WeakSet()
+        self._base: dict[str, Plan] = {}
+        self._closed = False
+        self._closing: threading.Thread | None = None
+        _apps.add(self)
+        self._connect_at_start(broker, backend)
+
+    def __repr__(self) -> str:
+        """Mode, state and how many tasks."""
+        state = "closed" if self._closed else "open" if self._bridge is not None else "idle"
+        tasks = f"{len(self._registry)} task{'' if len(self._registry) == 1 else 's'}"
+        return f"<App {self.name!r} local | {state} | {tasks}>"
+
+    # -- registering ------------------------------------------------------------------------------------------
+
+    @overload
+    def register(self, name: str, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], *,
+                 replace: bool = ..., types: Mapping[str, Any] | None = ...,
+                 **options: Unpack[OptionFields]) -> AsyncTask[Concatenate[Any, P], R]: ...  # fmt: skip
+    @overload
+    def register(self, name: str, fn: Callable[Concatenate[_Unrelated, P], R], *,
+                 replace: bool = ..., types: Mapping[str, Any] | None = ...,
+                 **options: Unpack[OptionFields]) -> Task[Concatenate[Any, P], R]: ...  # fmt: skip
+    @overload
+    def register(self, name: str, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], *,
+                 replace: bool = ..., types: Mapping[str, Any] | None = ...,
+                 **options: Unpack[OptionFields]) -> AsyncTask[P, R]: ...  # fmt: skip
+    @overload
+    def register(self, name: str, fn: Callable[Concatenate[Context, P], R], *,
+                 replace: bool = ..., types: Mapping[str, Any] | None = ...,
+                 **options: Unpack[OptionFields]) -> Task[P, R]: ...  # fmt: skip
+    @overload
+    def register(self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], *,
+                 replace: bool = ..., types: Mapping[str, Any] | None = ...,
+                 **options: Unpack[OptionFields]) -> AsyncTask[P, R]: ...  # fmt: skip
+    @overload
+    def register(self, name: str, fn: Callable[P, R], *,
+                 replace: bool = ..., types: Mapping[str, Any] | None = ...,
+                 **options: Unpack[OptionFields]) -> Task[P, R]: ...  # fmt: skip
+    def register(self, name: str, fn: Callable[..., Any], *, replace: bool = False,
+                 types: Mapping[str, Any] | None = None, **options: Unpack[OptionFields]) -> Any:  # fmt: skip
+        """Make a callable known under a name. Its annotations are read here, once.
+
+        `types` supplies names that only the type checker imports. Raises TypeError (not callable, a generator
+        function, a name that is no text), ValueError (an impossible name), AlreadyRegistered, BadOption.
+        """
+        if isinstance(fn, Task):
+            fn = fn.fn
+        registration = Registration(name, fn, options, types)
+        self._check_components(registration.option)
+        with self._lock:
+            self._registry.add(registration, replace=replace)
+            self._calls.pop(name, None)
+            self._base.pop(name, None)
+        return _task_of(self, registration)
+
+    @overload
+    def task(self, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], /) -> AsyncTask[Concatenate[Any, P], R]: ...  # noqa: E501
+    @overload
+    def task(self, fn: Callable[Concatenate[_Unrelated, P], R], /) -> Task[Concatenate[Any, P], R]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, name: str | None = ..., replace: bool = ..., types: Mapping[str, Any] | None = ...,
+             **options: Unpack[OptionFields]) -> _Decorator: ...  # fmt: skip
+    def task(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, replace: bool = False,
+             types: Mapping[str, Any] | None = None, **options: Unpack[OptionFields]) -> Any:  # fmt: skip
+        """Register the decorated function: `@app.task` or `@app.task(name=..., **options)`. Raises as `register`."""
+
+        def decorate(fn: Callable[..., Any]) -> Any:
+            return self.register(name or getattr(fn, "__name__", ""), fn, replace=replace, types=types, **options)
+
+        return decorate if fn is None else decorate(fn)
+
+    def set_option(self, name: str, **options: Unpack[OptionFields]) -> None:
+        """Change the options of a registered task. Raises NotRegistered, BadOption."""
+        registration = self._registry.get(name)
+        changed = Option.of(options, registration.option, on_task=True)
+        self._check_components(changed)
+        registration.option = changed
+        self._refresh(name)
+
+    def include(self, *modules: str) -> None:
+        """Name modules of tasks that `run()` and the `dingo` commands import."""
+        self.modules = (*self.modules, *modules)
+
+    def add_marshaller(self, key: str, marshaller: Marshaller) -> None:
+        """Make a marshaller known under a key, the same at callers and workers. Raises BadOption."""
+        self._components.marshallers.add(key, marshaller)
+
+    def set_marshaller(self, name: str, *, task: str | None = None, report: str | None = None) -> None:
+        """Choose the marshallers for a task's arguments and for its reports. Raises NotRegistered, BadOption."""
+        registration = self._registry.get(name)
+        for key in (task, report):
+            if key is not None:
+                self._components.marshaller(key)
+        registration.marshaller = task or registration.marshaller
+        registration.report_marshaller = report or registration.report_marshaller
+        self._refresh(name)
+
+    def add_id_maker(self, key: str, maker: IDMaker) -> None:
+        """Make an id maker known under a key. Raises BadOption."""
+        self._components.id_makers.add(key, maker)
+
+    def set_id_maker(self, name: str, key: str) -> None:
+        """Choose who makes the ids of a task's calls. Raises NotRegistered, BadOption."""
+        registration = self._registry.get(name)
+        self._components.id_maker(key)
+        registration.id_maker = key
+        self._refresh(name)
+
+    def _check_components(self, option: Option) -> None:
+        for key in (option.marshaller, option.report_marshaller):
+            if key is not None:
+                self._components.marshaller(key)
+        if option.id_maker is not None:
+            self._components.id_maker(option.id_maker)
+
+    # -- calling ------------------------------------------------------------------------------------------------
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Call a task by name and return its Result at once.
+
+        Raises NotRegistered, BadArguments (before anything is sent), AppClosed, QueueFull; at the first use of
+        the app also BadConfig and TypeError (a forward reference that does not exist).
+        """
+        try:
+            call = self._calls[name]
+        except (KeyError, TypeError):
+            call = self._ready(name)
+        return cast("Result[Any]", call(*args, **kwargs))
+
+    def call_many(self, name: str, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
+        """Call a task once per tuple of arguments; all are checked before the first is sent. Raises as `call`."""
+        return self.send_many(self._plan_of(name), argument_tuples)
+
+    def map(self, name: str, *iterables: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+        """Call a task with the items of the iterables; yield the values in order, as `Executor.map` does.
+
+        It streams: only a window of the input is ahead of what was yielded. Raises as `call`; the iterator
+        raises what `Result.result` does, and ResultTimeout `timeout` seconds after the call of `map`.
+        """
+        plan = self._plan_of(name)
+        return self.stream(lambda: plan, iterables, timeout)
+
+    def options(self, **options: Unpack[OptionFields]) -> Caller:
+        """Return a way to call with these options: `app.options(delay=5).call("add", 2, 3)`. Raises BadOption."""
+        return Caller(self, options)
+
+    def send(self, signature: Signature) -> Result[Any]:
+        """Make the call of a signature. Raises as `call`."""
+        plan = self.plan_for(self._registry.get(signature.name), signature.options)
+        return cast("Result[Any]", plan.call(*signature.args, **signature.kwargs))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every call so far is SENT; whether that was so within `timeout` seconds. Locally at once."""
+        del timeout
+        return True
+
+    def run_here(self, registration: Registration, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the plain function of a task in this thread, as `task(...)` does."""
+        if registration.unresolved is None and registration.binding.takes_context:
+            return registration.fn(current(), *args, **kwargs)
+        return registration.fn(*args, **kwargs)
+
+    def send_many(self, plan: Plan, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
+        """Send many calls of one plan."""
+        return send_many(plan, argument_tuples)
+
+    def stream(self, plan: Callable[[], Plan], iterables: tuple[Iterable[Any], ...],
+               timeout: float | None) -> Iterator[Any]:  # fmt: skip
+        """Send calls as their values are consumed."""
+        return stream(plan(), iterables, timeout)
+
+    # -- what stands behind a call: plans ---------------------------------------------------------------------------
+
+    def _ready(self, name: object) -> Callable[..., Any]:
+        """Get a name ready to be called: the first call of a name comes by here."""
+        plan = self._plan_of(name)
+        with self._lock:
+            if not self._closed:
+                self._calls[plan.name] = plan.call
+        return plan.call
+
+    def _plan_of(self, name: object) -> Plan:
+        return self.plan_for(self._registry.get(name), {})
+
+    def plan_for(self, registration: Registration, given: Mapping[str, Any]) -> Plan:
+        """Return the compiled plan of a task with options on top. Opens the app. Raises AppClosed, BadOption."""
+        self._open()
+        with self._lock:
+            base = self._base.get(registration.name)
+            if not given and base is not None and base.registration is registration:
+                return base
+            self._check_components(Option.of(given, registration.option))
+            plan = Plan(registration, given)
+            self._compile(plan)
+            if not given:
+                self._base[registration.name] = plan
+            return plan
+
+    def _compile(self, plan: Plan) -> None:
+        assert self._bridge is not None
+        plan.compile(self._bridge, self._components)
+        self._plans.add(plan)
+
+    def _refresh(self, name: str | None = None) -> None:
+        """Compile plans anew, because something they depend on has changed."""
+        with self._lock:
+            if self._bridge is None:
+                return
+            for plan in tuple(self._plans):
+                if name is None or name in (plan.name, plan.lane):
+                    self._compile(plan)
+                    if plan.name in self._calls and self._base.get(plan.name) is plan:
+                        self._calls[plan.name] = plan.call
+
+    # -- workers ----------------------------------------------------------------------------------------------------
+
+    def allocate(self, name: str, count: int = 1, share: int = 0, *, pool: str | None = None) -> Allocation:
+        """Start `count` workers for one name now, in this process; more at each call.
+
+        `share`: how many of them share one channel for reports, 0 for all. `pool`: "thread", "async" (an event
+        loop each; chosen by itself for `async def`). Raises ValueError for a wrong count, share or pool and
+        changes nothing then; NotRegistered; AppClosed.
+        """
+        registration = self._registry.get(name)
+        _check_count("count", count, 1)
+        _check_count("share", share, 0)
+        self._open()
+        kind = _pool_kind(registration, pool)
+        assert self._bridge is not None
+        self._bridge.allocate(name, count, kind)
+        return Allocation(self._bridge, name, count, share)
+
+    def lifespan(self, fn: F) -> F:
+        """Have a context manager (sync or async) entered once in every worker process: `context.state`."""
+        self._lifespan = fn
+        return fn
+
+    def as_executor(self, name: str | None = None) -> Executor:
+        """Return a real `concurrent.futures.Executor` that runs functions in this process' pools.
+
+        With a name they run on that name's workers. Raises NotRegistered.
+        """
+        from dingo.caller.executor import Executor  # noqa: PLC0415 - concurrent.futures, only for those who use it
+
+        if name is not None:
+            self._registry.get(name)
+        return Executor(self._executor_plan, name)
+
+    def _executor_plan(self, fn: Callable[..., Any], lane: str | None) -> Plan:
+        self._open()
+        with self._lock:
+            registration = Registration("dingo.executor", fn, {}, None)
+            plan = Plan(registration, {}, lane=lane)
+            self._compile(plan)
+            return plan
+
+    # -- hooks and events ----------------------------------------------------------------------------------------------
+
+    def listen(self, origin: Origin = Origin.ALL, level: Level = Level.INFO, maxsize: int = 1000) -> Subscription:
+        """Subscribe to events from these origins, from this level on; at most `maxsize` wait to be read.
+
+        Raises ValueError for a wrong argument, AppClosed.
+        """
+        if self._closed:
+            raise AppClosed("the app is closed: nothing more will happen in it")
+        return self._hub.subscribe(origin, level, maxsize)
+
+    def on_error(self, handler: F) -> F:
+        """Have `handler(context, exception)` called when a task's last attempt has raised."""
+        return self._add_hook("on_error", handler)
+
+    def on_publish(self, fn: F) -> F:
+        """Have `fn(context)` called before a call is sent; it may change `context.headers`."""
+        return self._add_hook("on_publish", fn)
+
+    def before_task(self, fn: F) -> F:
+        """Have `fn(context)` called before each attempt, where the task runs."""
+        return self._add_hook("before_task", fn)
+
+    def after_task(self, fn: F) -> F:
+        """Have `fn(context, report)` called after each attempt, however it ended."""
+        return self._add_hook("after_task", fn)
+
+    def on_retry(self, fn: F) -> F:
+        """Have `fn(context, exception)` called when an attempt failed and there will be another."""
+        return self._add_hook("on_retry", fn)
+
+    def on_success(self, fn: F) -> F:
+        """Have `fn(context, value)` called after each SUCCESS."""
+        return self._add_hook("on_success", fn)
+
+    def on_failure(self, fn: F) -> F:
+        """Have `fn(context, failure)` called after each final FAILURE."""
+        return self._add_hook("on_failure", fn)
+
+    def _add_hook(self, moment: str, fn: F) -> F:
+        self._hooks.add(moment, fn)
+        self._refresh()
+        return fn
+
+    # -- looking into it ------------------------------------------------------------------------------------------------
+
+    def result(self, id: str, name: str | None = None) -> Result[Any]:
+        """Attach to a call by its id. Raises ResultNotFound (unknown, or several tasks share the id)."""
+        names = [name] if name is not None else [one.name for one in self._registry]
+        return cast("Result[Any]", self._opened().directory.find(id, names))
+
+    def forget(self, id: str, name: str | None = None) -> None:
+        """Let go of a call's result. Raises ResultNotFound."""
+        self._opened().directory.forget(self.result(id, name))
+
+    def pending(self, queue: str | None = None) -> list[CallInfo]:
+        """List the calls that wait for a worker, in one queue or in all."""
+        return [_info(job) for job in self._opened().pending(queue)]
+
+    def delayed(self) -> list[CallInfo]:
+        """List the calls that wait for their time: delayed ones and those between two attempts."""
+        return [_info(job) for job in self._opened().delayed()]
+
+    def failed(self) -> list[CallInfo]:
+        """List the failed calls that are still known, oldest first."""
+        return [_info(job) for job in self._opened().directory.ended(Status.FAILURE)]
+
+    def succeeded(self) -> list[CallInfo]:
+        """List the successful calls that are still known: locally those whose id was asked for."""
+        return [_info(job) for job in self._opened().directory.ended(Status.SUCCESS)]
+
+    def purge(self, queue: str) -> int:
+        """Cancel all calls that wait in a queue, delayed ones included; return how many."""
+        bridge = self._opened()
+        return sum(bridge.cancel(job) for job in (*bridge.pending(queue), *bridge.delayed(queue)))
+
+    @property
+    def aio(self) -> Aio:
+        """The same members, awaitable, for everything that may wait."""
+        return Aio(self)
+
+    # -- rewiring -----------------------------------------------------------------------------------------------------------
+
+    def use(self, *components: Any, roles: Iterable[str] | None = None) -> None:
+        """Replace local parts by the given components, each in every role it implements (or in `roles`).
+
+        Raises BadOption for an object without a role.
+        """
+        del roles
+        raise NotAttached(f"components for a broker cannot be attached in this version: {components!r}")
+
+    def connect(self, broker: str, backend: str | None = None, *, role: str = "both") -> None:
+        """Build and use the components for a broker's URL. Raises BadConfig for a URL that makes no sense."""
+        del backend, role
+        raise NotAttached(f"this version of dingo runs in this process only: it cannot connect to {broker!r}")
+
+    def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
+        broker = broker or self.config.broker or os.environ.get("DINGO_BROKER") or None
+        if broker is not None and broker != "local":
+            self.connect(broker, backend or self.config.backend or os.environ.get("DINGO_BACKEND"))
+
+    # -- opening and closing ---------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._bridge is not None and not self._closed:
+            return
+        with self._lock:
+            if self._closed:
+                raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+            if self._bridge is None:
+                self._bridge = LocalBridge(
+                    self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan
+                )
+        self._resolve()
+
+    def _resolve(self) -> None:
+        """Read the annotations that could not be read at registration. Raises TypeError naming the parameter."""
+        for registration in self._registry:
+            if registration.unresolved is not None and not registration.resolve():
+                unresolved = registration.unresolved
+                raise TypeError(
+                    f"task {registration.name!r}: the annotation {unresolved.reference!r} of "
+                    f"{unresolved.parameter!r} is not defined; define it before the first call, or pass "
+                    f"types={{{unresolved.reference!r}: ...}} to register()"
+                )
+
+    def _opened(self) -> LocalBridge:
+        self._open()
+        assert self._bridge is not None
+        return self._bridge
+
+    def _send_following(self, signature: Signature, previous: Any) -> None:
+        result = self.send(signature)
+        result.detail().previous = previous
+
+    def close(self, timeout: float | None = None, *, drain: bool = True) -> None:
+        """Close the app; what was accepted runs first (`drain`), for up to `timeout` seconds.
+
+        What cannot run to its end ends FAILURE/SHUTDOWN; everything is reported. Idempotent, from any thread.
+        Without a timeout it waits as long as the tasks take; from inside a task it returns at once and the
+        closing goes on behind it.
+        """
+        with self._lock:
+            if self._closing is None and not self._closed:
+                self._start_closing(timeout, drain)
+            closing = self._closing
+        if closing is None or here.seat is not None or here.forbidden or closing is threading.current_thread():
+            return
+        closing.join(None if timeout is None else timeout + _CLOSING_MARGIN)
+
+    def _start_closing(self, timeout: float | None, drain: bool) -> None:
+        self._refuse_calls()
+        self._closing = threading.Thread(target=self._close, args=(timeout, drain), name="dingo-close", daemon=True)
+        self._closing.start()
+
+    def _refuse_calls(self) -> None:
+        self._closed = True
+        self._calls.clear()
+        for plan in self._plans:
+            plan.call = _refuse
+
+    def _close(self, timeout: float | None, drain: bool) -> None:
+        try:
+            if self._bridge is not None:
+                self._bridge.close(timeout, drain=drain)
+        except BaseException as error:
+            self._hub.emit(Origin.BRIDGE, Level.ERROR, "close.failed", "closing failed", {"error": error}, error=error)
+        finally:
+            self._hub.close()
+
+    def _reopen(self) -> None:
+        closing = self._closing
+        if closing is not None:
+            closing.join()
+        with self._lock:
+            if self._closed:
+                self._closed, self._closing, self._bridge = False, None, None
+                self._plans.clear()
+                self._base.clear()
+        self._open()
+
+    def __enter__(self) -> Self:
+        """Open the app, again after a close too."""
+        self._reopen()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:  # fmt: skip
+        """Close it; after an exception, without running what still waits."""
+        self.close(drain=kind is None)
+
+    async def __aenter__(self) -> Self:
+        """Open the app, again after a close too."""
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:  # fmt: skip
+        """Close it without blocking the loop."""
+        await self.aio.close(drain=kind is None)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once."""
+        from dingo.worker.serve import serve  # noqa: PLC0415 - signals, only for who serves
+
+        serve(self)
+
+    # -- forks and exits ---------------------------------------------------------------------------------------------------------
+
+    def _start_fresh(self) -> None:
+        """In the child of a fork: threads and connections are the parent's; the calls too."""
+        self._lock = threading.RLock()
+        bridge, self._bridge = self._bridge, None
+        self._calls.clear()
+        self._base.clear()
+        self._plans = weakref.WeakSet()
+        self._closing = None
+        self._hub = Hub(self._refresh)
+        self._hooks.hub = self._hub
+        if bridge is not None:
+            bridge.forget_all()
+
+    def _at_exit(self) -> None:
+        """At a normal exit of the interpreter: finish what was accepted, within bounds, and say what was not."""
+        if self._bridge is None or self._closed:
+            return
+        seconds = self.config.exit_timeout_seconds
+        self._refuse_calls()
+        self._close(seconds, drain=True)  # in this thread: an exiting interpreter starts none
+        left = self._bridge.shut_down_count
+        if left:
+            logging.getLogger("dingo.bridge").warning(
+                "%r was not closed: %d calls had not ended %g s after the interpreter began to exit, and ended "
+                "FAILURE/SHUTDOWN. Close the app (`with app:`) to wait for them.", self, left, seconds,
+            )  # fmt: skip
+
+
+class Caller:
+    """An app with options for the calls made through it."""
+
+    def __init__(self, app: App, given: OptionFields) -> None:
+        Option.of(given)
+        self._app = app
+        self._given = given
+
+    def _plan(self, name: object) -> Plan:
+        return self._app.plan_for(self._app._registry.get(name), self._given)
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """As `App.call`, with these options on top of the task's."""
+        return cast("Result[Any]", self._plan(name).call(*args, **kwargs))
+
+    def call_many(self, name: str, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
+        """As `App.call_many`, with these options on top of the task's."""
+        return self._app.send_many(self._plan(name), argument_tuples)
+
+    def map(self, name: str, *iterables: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+        """As `App.map`, with these options on top of the task's."""
+        plan = self._plan(name)
+        return self._app.stream(lambda: plan, iterables, timeout)
+
+    def options(self, **options: Unpack[OptionFields]) -> Caller:
+        """Return the same with these options on top. Raises BadOption."""
+        return Caller(self._app, {**self._given, **options})
+
+
+class _Decorator:
+    """What `@app.task(...)` returns, as type checkers see it."""
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], /) -> AsyncTask[Concatenate[Any, P], R]: ...  # noqa: E501
+    @overload
+    def __call__(self, fn: Callable[Concatenate[_Unrelated, P], R], /) -> Task[Concatenate[Any, P], R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> Any:
+        """Never called: `task` returns a plain function."""
+        raise NotImplementedError
+
+
+def _task_of(app: App, registration: Registration) -> Task[..., Any]:
+    is_async = registration.unresolved is None and registration.binding.is_async
+    return (AsyncTask if is_async else Task)(app, registration)
+
+
+def _pool_kind(registration: Registration, pool: str | None) -> str:
+    is_async = registration.binding.is_async
+    kind = pool or registration.option.pool or ("async" if is_async else "thread")
+    if kind not in ("thread", "async"):
+        raise ValueError(f'pool is "thread" or "async", not {kind!r}')
+    if (kind == "async") != is_async:
+        what = "is an async def function" if is_async else "is no async def function"
+        raise ValueError(f"task {registration.name!r} {what}: it cannot run in a pool of kind {kind!r}")
+    return kind
+
+
+def _info(job: Job) -> CallInfo:
+    context = Context(job)
+    ended = job._status in (Status.FAILURE, Status.CANCELLED)
+    return CallInfo(
+        job.id, job.name, job.status, context.queue, context.eta, job.attempt, job._value.failure if ended else None
+    )
+
+
+def _refuse(*_args: Any, **_kwargs: Any) -> Any:
+    raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+
+
+_apps: weakref.WeakSet[App] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for app in tuple(_apps):
+        app._at_exit()
+
+
+def _after_fork() -> None:
+    for app in tuple(_apps):
+        app._start_fresh()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork)

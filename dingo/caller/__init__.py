@@ -1,0 +1,1 @@
+"""The caller's side: a call becomes a Result, and Reports bring it to its end."""

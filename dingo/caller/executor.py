@@ -1,0 +1,102 @@
+"""Executor: dingo's pools as a `concurrent.futures.Executor`, for everything that takes one."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dingo.blocking import away
+from dingo.message.report import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dingo.job import Job
+    from dingo.plan import Plan
+
+
+class Future(concurrent.futures.Future[Any]):
+    """The future of a submitted function. It carries the original value or exception."""
+
+    _job: Job
+
+    def cancel(self) -> bool:
+        """Withdraw the function; False when it runs or has run."""
+        return super().cancelled() or (not self._job.started and self._job._plan.cancel(self._job))
+
+    def running(self) -> bool:
+        """Whether the function runs now."""
+        return not self.done() and self._job.started
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As in the standard library; in a worker thread the pool stands in meanwhile."""
+        if self.done():
+            return super().result()
+        with away():
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As in the standard library; in a worker thread the pool stands in meanwhile."""
+        if self.done():
+            return super().exception()
+        with away():
+            return super().exception(timeout)
+
+    def end(self, job: Job) -> None:
+        """Take over how the job ended."""
+        if job._status is Status.SUCCESS:
+            self.set_result(job._value)
+        elif job._status is Status.CANCELLED or job._value.error is None:  # withdrawn, or the app was closed
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        else:
+            self.set_exception(job._value.error)
+
+
+def _apply(fn: Any, args: Any, kwargs: Any) -> Any:
+    return fn(*args, **kwargs)
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs functions in an app's pools. Shutting it down ends it alone, not the app."""
+
+    def __init__(self, make_plan: Callable[[Callable[..., Any], str | None], Plan], name: str | None) -> None:
+        self._plan = make_plan(_apply, name)
+        self._lock = threading.Lock()
+        self._futures: set[Future] = set()
+        self._shut_down = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:  # type: ignore[override]
+        """Run `fn(*args, **kwargs)` and return its future. Raises RuntimeError after a shutdown, AppClosed."""
+        future = Future()
+        with self._lock:
+            if self._shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._futures.add(future)
+        try:
+            future._job = self._plan.call(fn, args, kwargs)
+        except BaseException:
+            self._futures.discard(future)
+            raise
+        if not future._job.watch(latch=partial(self._ended, future)):
+            self._ended(future)
+        return future
+
+    def _ended(self, future: Future) -> None:
+        with self._lock:
+            self._futures.discard(future)
+        future.end(future._job)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing more; wait for what was submitted."""
+        with self._lock:
+            self._shut_down = True
+            futures = set(self._futures)
+        if cancel_futures:
+            for future in futures:
+                future.cancel()
+        if wait:
+            with away():
+                concurrent.futures.wait(futures)

@@ -1,0 +1,212 @@
+"""Plan: everything about calling and running one task that can be known before a call.
+
+A plan belongs to one task and one set of options. It is compiled at its first use, and compiled anew when
+something it depends on changes (workers allocated, somebody listens, a hook, a marshaller), so that a call
+itself looks nothing up. `plain` says that nothing but running the function and storing its value was asked
+for: then the short way through the pool is taken, and otherwise the full one of `dingo.worker.attempt`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dingo.blocking import here
+from dingo.caller.result import Result
+from dingo.errors import BadArguments, BadReturn
+from dingo.events import Level
+from dingo.marshaller.correction import Mismatch
+from dingo.message.option import Option
+from dingo.worker.context import current
+from dingo.worker.threads import perform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dingo.bridge.local import AnyPool, LocalBridge
+    from dingo.components import Components
+    from dingo.contracts import IDMaker, Invoker, Marshaller
+    from dingo.job import Job
+    from dingo.marshaller.binding import Binding
+    from dingo.registry import Registration
+    from dingo.worker.limits import Limit
+
+
+class Plan:
+    """How one task is called and run with one set of options."""
+
+    __slots__ = (
+        "__weakref__", "_components", "_counts_attempts", "binding", "bridge", "call", "check", "exact", "given", "hub",
+        "lane", "limit", "name", "option", "perform", "plain", "pool", "registration", "returned", "run",
+    )  # fmt: skip
+
+    call: Callable[..., Any]
+    """Check the arguments, make the Result, send it: what `Task.call` is."""
+    run: Callable[..., Any]
+    """The function as a worker calls it: with its context, through its invoker."""
+    exact: type | None
+    """A value of exactly this type needs no correction."""
+
+    def __init__(self, registration: Registration, given: Mapping[str, Any], *, lane: str | None = None) -> None:
+        self.registration = registration
+        self.name = registration.name
+        self.lane = lane or registration.name  # whose workers run it
+        self.given = given  # the options on top of the task's
+        self.option = registration.option
+        self.perform = perform
+        self._counts_attempts = False
+
+    def compile(self, bridge: LocalBridge, components: Components) -> None:
+        """Work out everything anew, for this bridge."""
+        self.option = Option.of(self.given, self.registration.option)
+        self.bridge: LocalBridge = bridge
+        self.hub = bridge.hub
+        self.binding: Binding = self.registration.binding
+        self.check = self.binding.check
+        self.pool: AnyPool = bridge.pool_for(self)
+        self.limit: Limit | None = bridge.limit_for(self)
+        self._components = components
+        if bridge.config.marshal_locally:
+            components.prepare(self)
+        self._compile_function()
+        self.plain = self._is_plain()
+        self.call = (short_call if self.plain else full_call)(self)
+
+    def _compile_function(self) -> None:
+        fn, invoker = self.registration.fn, self.option.invoker
+        self.run = fn if invoker is None else partial(_invoke, invoker, fn)
+        if self.binding.takes_context:
+            self.run = partial(_with_context, self.run)
+        returns = self.binding.returns
+        self.exact = returns.exact if invoker is None else None
+        self.returned: Callable[[Any], Any] = _same if returns.fix is None else partial(_corrected, self, returns.fix)
+        if invoker is not None:
+            self.returned = partial(_returned, invoker, fn, self.returned)
+
+    @property
+    def marshaller(self) -> Marshaller:
+        """What carries its arguments."""
+        return self._components.marshaller(self.option.marshaller or self.registration.marshaller)
+
+    @property
+    def report_marshaller(self) -> Marshaller:
+        """What carries its reports."""
+        return self._components.marshaller(self.option.report_marshaller or self.registration.report_marshaller)
+
+    @property
+    def id_maker(self) -> IDMaker | None:
+        """What makes its ids, if that is not the default."""
+        chosen = self.option.id_maker or self.registration.id_maker
+        return None if chosen is None else self._components.id_maker(chosen)
+
+    def _is_plain(self) -> bool:
+        bridge = self.bridge
+        return not (
+            self.asks_for_more or self._counts_attempts or self.binding.is_async or self.pool.ranked
+            or bridge.hooks.any or bridge.hub.floor <= Level.DEBUG or self.limit is not None
+            or bridge.config.marshal_locally or bridge.config.max_pending is not None
+        )  # fmt: skip
+
+    @property
+    def asks_for_more(self) -> bool:
+        """Whether its options ask for more than running the function."""
+        option = self.option
+        return bool(
+            option.ignore_report or option.monitor_progress or option.retry or option.timeout is not None
+            or option.delay is not None or option.eta is not None or option.expires is not None
+            or option.id is not None or option.id_maker or option.on_success or option.on_error
+            or option.unique is not None or option.keep_result is not None or self.registration.id_maker
+        )  # fmt: skip
+
+    def by_full_way(self) -> None:
+        """From now on count attempts: a call has asked to be tried again, which the short way does not know."""
+        if not self._counts_attempts:
+            self._counts_attempts = True
+            self.plain = False
+            self.call = full_call(self)
+
+    # -- what a job asks of its plan ------------------------------------------------------------------------
+
+    def identify(self, job: Job) -> str:
+        """Give a call its id."""
+        return self.bridge.identify(job)
+
+    def cancel(self, job: Job) -> bool:
+        """Cancel a call; False where it has ended."""
+        return self.bridge.cancel(job)
+
+    def guarded(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call a user's callback, here and now; what it raises is told."""
+        self.hub.guarded("callback", fn, *args)
+
+    def tell(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call a user's callback: here if this is a worker thread, which has the time; else aside."""
+        if here.seat is not None:
+            self.guarded(fn, *args)
+        else:
+            self.bridge.aside.do(self.guarded, fn, *args)
+
+    def checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        """Correct the arguments to the signature. Raises BadArguments."""
+        try:
+            return self.check(*args, **kwargs)  # type: ignore[no-any-return]
+        except BadArguments:
+            raise
+        except TypeError as error:
+            raise self.binding.refuse(args, kwargs, error) from None
+
+
+def short_call(plan: Plan) -> Callable[..., Result[Any]]:
+    """Compile the call of a plain plan: check, make the Result, put it. Nothing else happens per call."""
+    check, pool, refuse = plan.check, plan.pool, plan.binding.refuse
+    put, late = pool.put, plan.bridge.late
+
+    def call(*args: Any, **kwargs: Any) -> Result[Any]:
+        try:
+            values, keywords = check(*args, **kwargs)
+        except BadArguments:
+            raise
+        except TypeError as error:
+            raise refuse(args, kwargs, error) from None
+        job: Result[Any] = Result(plan, values, keywords)
+        put(job)
+        if pool.closed:  # closing looks through the queue after it has set this: one of the two sees the other
+            late(job)
+        return job
+
+    return call
+
+
+def full_call(plan: Plan) -> Callable[..., Result[Any]]:
+    """Compile the call of a plan that asks for more."""
+    checked, accept = plan.checked, plan.bridge.accept
+
+    def call(*args: Any, **kwargs: Any) -> Result[Any]:
+        return accept(Result(plan, *checked(args, kwargs)))
+
+    return call
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _corrected(plan: Plan, fix: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return fix(value)
+    except Mismatch as mismatch:
+        raise BadReturn(f"{plan.name}() returned what its annotation forbids: {mismatch}") from None
+
+
+def _with_context(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return run(current(), *args, **kwargs)
+
+
+def _invoke(invoker: Invoker, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return invoker.invoke(fn, args, kwargs)
+
+
+def _returned(invoker: Invoker, fn: Callable[..., Any], correct: Callable[[Any], Any], value: Any) -> Any:
+    return correct(invoker.returned(fn, value))
+
+

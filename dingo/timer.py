@@ -1,0 +1,98 @@
+"""Timer: one thread that calls functions when their time has come.
+
+For delays, retries, time limits and whatever else waits. What it calls must be quick: hand the work on.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from time import time as wall_time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The wall clock may be stepped while the timer sleeps, so it looks again at least so often (seconds).
+_LOOK_AGAIN = 1.0
+
+
+class Alarm:
+    """One thing that will be called, unless it is cancelled before."""
+
+    __slots__ = ("due", "fn")
+
+    def __init__(self, due: float, fn: Callable[[], object]) -> None:
+        self.due = due
+        self.fn: Callable[[], object] | None = fn
+
+    def cancel(self) -> bool:
+        """Take it back. False where it has been called already."""
+        fn, self.fn = self.fn, None
+        return fn is not None
+
+
+class Timer:
+    """Alarms by the wall clock (seconds since the epoch). Its thread starts with the first alarm."""
+
+    def __init__(self, failed: Callable[[BaseException], object]) -> None:
+        self._failed = failed
+        self._heap: list[tuple[float, int, Alarm]] = []
+        self._number = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._ahead = 0.0
+
+    def time(self) -> float:
+        """Return the time it goes by: the wall clock, plus what it was advanced."""
+        return wall_time() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Put its clock forward, for tests: what is due by then is called now."""
+        with self._changed:
+            self._ahead += seconds
+            self._changed.notify()
+
+    def at(self, due: float, fn: Callable[[], object]) -> Alarm:
+        """Have `fn()` called on the timer's thread when `time()` reaches `due`; at once if it has."""
+        alarm = Alarm(due, fn)
+        with self._changed:
+            heapq.heappush(self._heap, (due, next(self._number), alarm))
+            if self._heap[0][2] is alarm:
+                self._changed.notify()
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="dingo-timer", daemon=True)
+                self._thread.start()
+        return alarm
+
+    def after(self, seconds: float, fn: Callable[[], object]) -> Alarm:
+        """Have `fn()` called `seconds` from now."""
+        return self.at(self.time() + seconds, fn)
+
+    def close(self) -> None:
+        """End its thread. What waits is never called."""
+        with self._changed:
+            self._closed = True
+            self._heap.clear()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and (not self._heap or self._heap[0][0] > self.time()):
+                    left = self._heap[0][0] - self.time() if self._heap else None
+                    self._changed.wait(None if left is None else min(left, _LOOK_AGAIN))
+                if self._closed:
+                    return
+                alarm = heapq.heappop(self._heap)[2]
+            fn, alarm.fn = alarm.fn, None
+            if fn is not None:
+                self._call(fn)
+
+    def _call(self, fn: Callable[[], object]) -> None:
+        try:
+            fn()
+        except BaseException as error:
+            self._failed(error)

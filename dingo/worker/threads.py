@@ -1,0 +1,369 @@
+"""ThreadPool: threads that take calls from one queue and run them.
+
+The way of a plain call is the loop of `_serve`: take it, claim it, run it, store its value, wake who waits.
+Everything else (hooks, limits, retries, somebody listening ...) goes by `dingo.worker.attempt`.
+
+A thread of the pool may have to wait for something itself. It then steps out of its seat and another thread
+stands in, so that the pool never waits for itself; it leaves again when the first is back. In a pool of one
+nothing of its tasks may run at the same time (their state may depend on that), so there the two take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import threading
+from _queue import SimpleQueue
+from functools import partial
+from queue import Empty
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from dingo.blocking import here
+from dingo.events import Level, Origin
+from dingo.job import HAS_GIL, Fault
+from dingo.message.report import Code, Failure, Status
+from dingo.worker.attempt import Attempt, fail_short, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dingo.events import Hub
+    from dingo.job import Job
+
+_SUCCESS = Status.SUCCESS
+
+# A waiting worker runs what it waits for itself, one inside the other, up to so many deep; each level takes
+# about five frames of the interpreter's default limit of 1,000. Beyond that another thread stands in.
+HELP_DEPTH = 50
+
+
+class _Note:
+    """Something in a queue that is no call: it stands where a call's plan does."""
+
+    plain = False
+
+    def __init__(self, act: Any) -> None:
+        self._plan = self
+        self.perform = act
+
+
+class Seat:
+    """One thread's place in its pool."""
+
+    __slots__ = ("abandoned", "depth", "job", "pool", "thread", "turn")
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self.pool = pool
+        self.job: Job | None = None
+        self.depth = 0
+        self.turn = False  # whether it holds the pool's turn, to be given back after its call
+        self.abandoned = False  # its call ran out of time and another thread has its place
+        self.thread: threading.Thread | None = None
+
+    def settle(self) -> None:
+        """After a call: give the turn back to the other thread of a pool of one."""
+        if self.turn and self.depth == 0:
+            self.turn = False
+            self.pool.turn.release()
+
+    def away(self) -> contextlib.AbstractContextManager[None]:
+        """Let the pool stand in while this thread waits."""
+        return self.pool.stand_in(self)
+
+    def help(self, job: Job) -> bool:
+        """Run a call that waits in this pool. False where it does not, or has been taken."""
+        if job._plan.pool is not self.pool or job.started or self.depth >= HELP_DEPTH:
+            return False
+        if job._detail is not None and job._detail.alarm is not None:
+            return False  # it waits for its time, not for a worker
+        before, self.job = self.job, job
+        self.depth += 1
+        try:
+            job._plan.perform(job, self)
+        finally:
+            self.depth -= 1
+            self.job = before
+        return job._status >= _SUCCESS
+
+
+def _serve(seat: Seat, get: Any) -> None:
+    """Take calls and run them, until told to leave."""
+    here.seat = seat
+    while True:
+        job = get()
+        plan = job._plan
+        if not plan.plain:
+            job = seat.pool.exchange(job)
+            if job._plan.perform(job, seat):
+                return
+            job = plan = None
+            continue
+        try:
+            args = job._args
+            del job._args
+        except AttributeError:
+            continue  # cancelled, or run by one who waits for it
+        seat.job = job
+        try:
+            kwargs = job._kwargs
+            value = plan.run(*args) if kwargs is None else plan.run(*args, **kwargs)
+            if type(value) is not plan.exact:
+                value = plan.returned(value)
+        except BaseException as error:
+            fail_short(job, error, args)
+        else:
+            try:
+                del job._open
+            except AttributeError:
+                pass  # it was cancelled or out of time: nobody waits for this value
+            else:
+                job._value = value
+                job._time = time()
+                job._status = _SUCCESS
+                if job._watch is not None:
+                    job.wake()
+        seat.job = job = plan = args = kwargs = value = None
+        if seat.turn:
+            seat.settle()
+
+
+def _serve_guarded(seat: Seat, get: Any) -> None:
+    """The same where there is no GIL: the claims are made under a lock."""
+    here.seat = seat
+    while True:
+        job = seat.pool.exchange(get())
+        if job._plan.perform(job, seat):
+            return
+        job = None
+
+
+def perform(job: Job, seat: Seat) -> bool:
+    """Run a call by the full way. True where this thread has lost its seat meanwhile and must leave."""
+    attempt = Attempt.begin(job, lambda attempt: seat.pool.out_of_time(attempt, seat))
+    if attempt is None:
+        seat.settle()
+        return False
+    plan = job._plan
+    before, seat.job = seat.job, job
+    try:
+        kwargs = job._kwargs
+        value = plan.run(*attempt.args) if kwargs is None else plan.run(*attempt.args, **kwargs)
+    except BaseException as error:
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next
+        attempt.fail(error)
+    else:
+        attempt.succeed(value)
+    seat.job = before
+    seat.settle()
+    return seat.abandoned
+
+
+class ThreadPool:
+    """`count` threads that serve one queue. Its threads are daemons: what must be awaited is awaited by close."""
+
+    def __init__(self, name: str, count: int, hub: Hub) -> None:
+        self.name = name
+        self.count = count
+        self.ranked = False
+        self.closed = False
+        """Nothing more is to be put: set before what waits is looked through, and looked at after each put."""
+        self._hub = hub
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self.put = self._queue.put
+        self._lock = threading.Lock()
+        self.turn = threading.Lock()
+        self._seats: set[Seat] = set()
+        self._numbers = itertools.count()
+        self._heap: list[tuple[int, int, Job]] = []
+        self._closing = False
+        self._lent = 0  # how many threads stand in for others
+        for _ in range(count):
+            self._start_thread()
+
+    def __repr__(self) -> str:
+        """Name and size."""
+        return f"<ThreadPool {self.name}: {self.count} threads>"
+
+    # -- threads ----------------------------------------------------------------------------------------
+
+    def _start_thread(self) -> None:
+        seat = Seat(self)
+        seat.thread = threading.Thread(
+            target=self._live, args=(seat,), name=f"dingo-{self.name}-{next(self._numbers)}", daemon=True
+        )
+        with self._lock:
+            self._seats.add(seat)
+        seat.thread.start()
+
+    def _live(self, seat: Seat) -> None:
+        self._hub.emit(Origin.WORKER, Level.INFO, "worker.started", f"worker thread of {self.name} started")
+        serve = _serve if HAS_GIL else _serve_guarded
+        get = self._queue.get if self.count > 1 else partial(self._get_in_turn, seat)
+        try:
+            serve(seat, get)
+        except BaseException as error:
+            self._died(seat, error)
+        finally:
+            with self._lock:
+                self._seats.discard(seat)
+            seat.depth = 0
+            seat.settle()
+            self._hub.emit(Origin.WORKER, Level.INFO, "worker.stopped", f"worker thread of {self.name} stopped")
+
+    def _died(self, seat: Seat, error: BaseException) -> None:
+        """Keep the pool whole after an error of dingo's own: the call fails, another thread takes over."""
+        self._hub.emit(
+            Origin.WORKER, Level.ERROR, "worker.died", f"a worker thread of {self.name} died of an error in dingo",
+            {"error": error}, error=error,
+        )  # fmt: skip
+        if seat.job is not None:
+            seat.job.finish(Status.FAILURE, Fault(Code.EXCEPTION, error))
+        if not self._closing:
+            self._start_thread()
+
+    def resize(self, count: int) -> None:
+        """Have `count` threads: more start now, fewer leave when they are free."""
+        with self._lock:
+            more, self.count = count - self.count, count
+        for _ in range(more):
+            self._start_thread()
+        for _ in range(-more):
+            self._queue.put(_LEAVE)
+
+    def out_of_time(self, attempt: Attempt, seat: Seat) -> None:
+        """End an attempt that takes too long. A thread cannot be stopped: another takes its seat."""
+        if not attempt.out_of_time():
+            return
+        with self._lock:
+            replace = seat in self._seats and seat.job is attempt.job and not seat.abandoned
+            seat.abandoned = seat.abandoned or replace
+        if replace and not self._closing:
+            self._start_thread()
+
+    # -- standing in for a thread that waits ----------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def stand_in(self, seat: Seat) -> Iterator[None]:
+        """Have another thread serve while this one waits."""
+        alone = self.count == 1
+        with self._lock:
+            self._lent += 1
+        if seat.turn:
+            seat.turn = False
+            self.turn.release()
+        self._start_thread()
+        try:
+            yield
+        finally:
+            self._queue.put(_Note(self._leave_after_standing_in))
+            if alone:
+                self.turn.acquire()
+                seat.turn = True
+
+    def _leave_after_standing_in(self, _note: Any, _seat: Seat) -> bool:
+        with self._lock:
+            self._lent -= 1
+        return True
+
+    def _get_in_turn(self, seat: Seat) -> Any:
+        # Only a thread that runs something can make another stand in, so while `_lent` is 0 there is but one.
+        job = self._queue.get()
+        if self._lent and not isinstance(job, _Note):
+            self.turn.acquire()
+            seat.turn = True
+        return job
+
+    # -- priorities ---------------------------------------------------------------------------------------
+
+    def rank(self) -> None:
+        """From now on serve by priority. Pools begin without: most calls have none, and a queue is faster."""
+        self.ranked = True
+        self.put = self._put_ranked  # type: ignore[method-assign]
+
+    def _put_ranked(self, job: Job) -> None:
+        with self._lock:
+            heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
+        self._queue.put(_TICKET)
+
+    def exchange(self, job: Any) -> Any:
+        """In a ranked pool, give the best call that waits for the one (or the ticket) taken from the queue."""
+        if not self.ranked or (isinstance(job, _Note) and job is not _TICKET):
+            return job
+        with self._lock:
+            if job is not _TICKET:
+                heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
+            return heapq.heappop(self._heap)[2] if self._heap else _NOTHING
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    @property
+    def threads(self) -> int:
+        """How many threads it has now."""
+        return len(self._seats)
+
+    def waiting(self) -> list[Job]:
+        """Take out all calls that wait."""
+        jobs = []
+        notes = []
+        with contextlib.suppress(Empty):
+            while True:
+                job = self._queue.get_nowait()
+                (notes if isinstance(job, _Note) and job is not _TICKET else jobs).append(job)
+        with self._lock:
+            ranked = [entry[2] for entry in sorted(self._heap)]
+            self._heap.clear()
+        for note in notes:
+            self._queue.put(note)
+        return [job for job in jobs if job is not _TICKET] + ranked
+
+    def peek(self) -> list[Job]:
+        """Return all calls that wait. They are taken out and put back, in order."""
+        jobs = self.waiting()
+        for job in jobs:
+            self.put(job)
+        return jobs
+
+    def running(self) -> list[Job]:
+        """Return the calls that run now."""
+        with self._lock:
+            return [job for seat in self._seats if (job := seat.job) is not None]
+
+    def stop(self) -> None:
+        """Tell all threads to leave, after what waits."""
+        with self._lock:
+            self._closing = True
+            leaving = len(self._seats)
+        for _ in range(leaving):
+            self._queue.put(_LEAVE)
+
+    def join(self, until: float | None) -> bool:
+        """Wait until all threads have left, or until that moment (time.monotonic); whether they have."""
+        mine = threading.current_thread()
+        while True:
+            with self._lock:
+                threads = [seat.thread for seat in self._seats if seat.thread is not mine]
+            if not threads:
+                return True
+            left = None if until is None else until - monotonic()
+            if left is not None and left <= 0:
+                return False
+            assert threads[0] is not None
+            threads[0].join(left)
+
+
+def shut_down(job: Job, why: str) -> None:
+    """End a call with FAILURE/SHUTDOWN; one that waited for a retry ends with its last failure."""
+    last = job._detail.fault if job._detail is not None else None
+    fault = last or Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=why))
+    if job.finish(Status.FAILURE, fault):
+        job._plan.bridge.shut_down_count += 1
+        job.start()
+        failed(job, fault)
+
+
+_LEAVE: Any = _Note(lambda _note, _seat: True)
+_TICKET: Any = _Note(lambda _note, _seat: False)
+_NOTHING: Any = _Note(lambda _note, _seat: False)
