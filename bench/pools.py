@@ -129,7 +129,7 @@ class Dingo(Pool):
 
 
 class DingoFeatured(Dingo):
-    """The same calls, with every event read by a thread and the progress of each call monitored."""
+    """The same calls, with the events read by a thread and the progress of each call monitored."""
 
     def open(self):
         """Register the task with its progress monitored, and start the thread that reads the events."""
@@ -142,19 +142,32 @@ class DingoFeatured(Dingo):
         self.submit = partial(self.app.call, name)
         self.read = methodcaller("result")
         self.events = 0
-        self.subscription = self.app.listen(level=dingo.Level.DEBUG)
+        self.subscription = self.subscribe(dingo.Level.DEBUG)
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
+
+    def subscribe(self, level):
+        """Listen with dingo's own limit of waiting events."""
+        return self.app.listen(level=level)
 
     def _listen(self):
         for _event in self.subscription:
             self.events += 1
 
     def close(self):
-        """Close the app, which ends the stream of events."""
-        self.note = f"{self.events:,} events read when the last result was"
+        """Say how far the listener has come, then close the app, which ends the stream of events."""
+        waiting, dropped = len(self.subscription), self.subscription.dropped
+        self.note = f"{self.events:,} events read, {waiting:,} still waiting, {dropped:,} dropped"
         self.app.close()
         self.listener.join(timeout=10)
+
+
+class DingoFeaturedLossless(DingoFeatured):
+    """The same with room for every event, so that none is dropped when the listener is slower."""
+
+    def subscribe(self, level):
+        """Listen without a limit."""
+        return self.app.listen(level=level, maxsize=0)
 
 
 class DingoCallMany(Dingo):
@@ -345,6 +358,7 @@ class Taskiq(AsyncPool):
 POOLS = {
     "dingo": Dingo,
     "dingo-featured": DingoFeatured,
+    "dingo-featured-lossless": DingoFeaturedLossless,
     "dingo-call_many": DingoCallMany,
     "dingo-map": DingoMap,
     "dingo-await": DingoAwait,

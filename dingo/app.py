@@ -114,7 +114,7 @@ class App:
         self.modules: tuple[str, ...] = tuple(include)
         """Modules of tasks, imported by `run()` and the `dingo` commands."""
         self._lock = threading.RLock()
-        self._calls: dict[str, Callable[..., Any]] = {}  # what is ready to be called, by name
+        self._calls: dict[str, Callable[..., Result[Any]]] = {}  # what is ready to be called, by name
         self._registry = Registry()
         self._components = Components()
         self._hub = Hub(self._refresh)
@@ -257,7 +257,7 @@ class App:
             call = self._calls[name]
         except (KeyError, TypeError):
             call = self._ready(name)
-        return cast("Result[Any]", call(*args, **kwargs))
+        return call(*args, **kwargs) if kwargs else call(*args)  # an empty ** is merged into a new dict
 
     def call_many(self, name: str, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
         """Call a task once per tuple of arguments; all are checked before the first is sent. Raises as `call`."""
@@ -279,7 +279,7 @@ class App:
     def send(self, signature: Signature) -> Result[Any]:
         """Make the call of a signature. Raises as `call`."""
         plan = self.plan_for(self._registry.get(signature.name), signature.options)
-        return cast("Result[Any]", plan.call(*signature.args, **signature.kwargs))
+        return plan.call(*signature.args, **signature.kwargs)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every call so far is SENT; whether that was so within `timeout` seconds. Locally at once."""
@@ -303,7 +303,7 @@ class App:
 
     # -- what stands behind a call: plans ---------------------------------------------------------------------------
 
-    def _ready(self, name: object) -> Callable[..., Any]:
+    def _ready(self, name: object) -> Callable[..., Result[Any]]:
         """Get a name ready to be called: the first call of a name comes by here."""
         plan = self._plan_of(name)
         with self._lock:
@@ -635,7 +635,7 @@ class Caller:
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """As `App.call`, with these options on top of the task's."""
-        return cast("Result[Any]", self._plan(name).call(*args, **kwargs))
+        return self._plan(name).call(*args, **kwargs)
 
     def call_many(self, name: str, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
         """As `App.call_many`, with these options on top of the task's."""

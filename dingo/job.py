@@ -36,6 +36,7 @@ HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 # Guards every job's watchers and detail. One lock for all: it is taken only where somebody really waits.
 _guard = threading.Lock()
 
+_SENT = Status.SENT
 _SUCCESS = Status.SUCCESS
 _FAILURE = Status.FAILURE
 _CANCELLED = Status.CANCELLED
@@ -120,7 +121,7 @@ class Job:
         self._plan = plan
         self._args = args
         self._kwargs = kwargs
-        self._status = Status.SENT
+        self._status = _SENT
         self._open = None
         self._id: str | None = None
         self._watch: Watch | None = None

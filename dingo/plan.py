@@ -40,7 +40,7 @@ class Plan:
         "lane", "limit", "name", "option", "perform", "plain", "pool", "registration", "returned", "run",
     )  # fmt: skip
 
-    call: Callable[..., Any]
+    call: Callable[..., Result[Any]]
     """Check the arguments, make the Result, send it: what `Task.call` is."""
     run: Callable[..., Any]
     """The function as a worker calls it: with its context, through its invoker."""
@@ -163,7 +163,7 @@ def short_call(plan: Plan) -> Callable[..., Result[Any]]:
 
     def call(*args: Any, **kwargs: Any) -> Result[Any]:
         try:
-            values, keywords = check(*args, **kwargs)
+            values, keywords = check(*args, **kwargs) if kwargs else check(*args)
         except BadArguments:
             raise
         except TypeError as error:
@@ -199,7 +199,10 @@ def _corrected(plan: Plan, fix: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _with_context(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return run(current(), *args, **kwargs)
+    context = current()
+    value = run(context, *args, **kwargs)
+    context.flush()
+    return value
 
 
 def _invoke(invoker: Invoker, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

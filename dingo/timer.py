@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 # The wall clock may be stepped while the timer sleeps, so it looks again at least so often (seconds).
 _LOOK_AGAIN = 1.0
 
+# Cancelled alarms are thrown out when there are more than this, and more than half of all.
+_SWEEP_AT = 1000
+
 
 class Alarm:
     """One thing that will be called, unless it is cancelled before."""
 
-    __slots__ = ("due", "fn")
+    __slots__ = ("fn", "timer")
 
-    def __init__(self, due: float, fn: Callable[[], object]) -> None:
-        self.due = due
+    def __init__(self, timer: Timer, fn: Callable[[], object]) -> None:
+        self.timer = timer
         self.fn: Callable[[], object] | None = fn
 
-    def cancel(self) -> bool:
-        """Take it back. False where it has been called already."""
-        fn, self.fn = self.fn, None
-        return fn is not None
+    def cancel(self) -> None:
+        """Take it back, if it has not been called already."""
+        if self.fn is not None:
+            self.fn = None
+            self.timer.sweep()
 
 
 class Timer:
@@ -40,10 +44,11 @@ class Timer:
         self._failed = failed
         self._heap: list[tuple[float, int, Alarm]] = []
         self._number = itertools.count()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # reentrant: an alarm that is called may set another
         self._thread: threading.Thread | None = None
         self._closed = False
         self._ahead = 0.0
+        self._cancelled = 0
 
     def time(self) -> float:
         """Return the time it goes by: the wall clock, plus what it was advanced."""
@@ -57,7 +62,7 @@ class Timer:
 
     def at(self, due: float, fn: Callable[[], object]) -> Alarm:
         """Have `fn()` called on the timer's thread when `time()` reaches `due`; at once if it has."""
-        alarm = Alarm(due, fn)
+        alarm = Alarm(self, fn)
         with self._changed:
             heapq.heappush(self._heap, (due, next(self._number), alarm))
             if self._heap[0][2] is alarm:
@@ -70,6 +75,15 @@ class Timer:
     def after(self, seconds: float, fn: Callable[[], object]) -> Alarm:
         """Have `fn()` called `seconds` from now."""
         return self.at(self.time() + seconds, fn)
+
+    def sweep(self) -> None:
+        """Note that an alarm was cancelled; when most are, throw them out (time limits rarely ring)."""
+        with self._changed:
+            self._cancelled += 1
+            if self._cancelled > _SWEEP_AT and self._cancelled * 2 > len(self._heap):
+                self._heap = [entry for entry in self._heap if entry[2].fn is not None]
+                heapq.heapify(self._heap)
+                self._cancelled = 0
 
     def close(self) -> None:
         """End its thread. What waits is never called."""

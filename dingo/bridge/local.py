@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dingo.aside import Aside
 from dingo.blocking import away
 from dingo.caller.directory import DefaultIDMaker, Directory
+from dingo.caller.result import IgnoredResult, Result
 from dingo.components import key_of
 from dingo.errors import AppClosed, BadArguments, BadOption, BadReturn, QueueFull
 from dingo.events import Level, Origin
@@ -69,7 +70,7 @@ class LocalBridge:
         self._loop: LoopPool | None = None
         self._named: dict[str, AnyPool] = {}
         self._delayed: set[Job] = set()
-        self._unique: dict[tuple[str, str], Job] = {}
+        self._unique: dict[tuple[str, str], Result[Any]] = {}
         self._limits: dict[tuple[str, int | None, float | None], Limit] = {}
         self._room = threading.Semaphore(config.max_pending) if config.max_pending is not None else None
         self._exit = contextlib.ExitStack()
@@ -156,7 +157,7 @@ class LocalBridge:
 
     # -- the full way in ----------------------------------------------------------------------------------
 
-    def accept(self, job: Job) -> Job:
+    def accept(self, job: Result[Any]) -> Result[Any]:
         """Take a call: check it on, keep it or put it into its pool.
 
         Returns another call where a unique one is on its way already. Raises AppClosed, QueueFull, BadOption,
@@ -185,24 +186,27 @@ class LocalBridge:
             self.hooks.run("on_publish", Context(job))
         if self.hub.floor <= Level.DEBUG:
             self.hub.tell(Origin.PRODUCER, "call.sent", job)
-        if due is not None:
+        if due is None:
+            self.route(job)
+        else:
             self.wait_for(job, due)
-            return self.late(job) if self.closed else job
-        return self.route(job)
+            if self.closed:
+                self.late(job)
+        return IgnoredResult(job) if option.ignore_report else job
 
-    def route(self, job: Job) -> Job:
-        """Put a call into the pool that serves it now."""
+    def route(self, job: Job) -> None:
+        """Put a call into the pool that serves it now. Raises AppClosed."""
         pool = job._plan.pool
         pool.put(job)
-        return self.late(job) if pool.closed else job
+        if pool.closed:
+            self.late(job)
 
-    def late(self, job: Job) -> Job:
+    def late(self, job: Job) -> None:
         """Decide about a call that was put into a pool while it closed. Raises AppClosed."""
         if not self.closed:  # only this name's workers were taken away
-            return self.route(job)
-        if job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED))):
+            self.route(job)
+        elif job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED))):
             raise AppClosed(_REFUSED)
-        return job
 
     def _take_room(self, job: Job) -> None:
         room = self._room
@@ -236,7 +240,7 @@ class LocalBridge:
             detail.due = now + option.delay
         return detail.due if detail.due is not None and detail.due > now else None
 
-    def _claim_unique(self, job: Job) -> Job | None:
+    def _claim_unique(self, job: Result[Any]) -> Result[Any] | None:
         key = (job.name, self._unique_key(job))
         with self._lock:
             other = self._unique.get(key)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from dingo.blocking import away, here
 from dingo.caller.loops import mailbox, wake
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_SENT = Status.SENT
 _SUCCESS = Status.SUCCESS
 
 # Only monitored calls report that they start, so whoever waits for that looks again after so many seconds.
@@ -43,7 +44,7 @@ class Result(Job, Generic[R]):
         self._plan = plan
         self._args = args
         self._kwargs = kwargs
-        self._status = Status.SENT
+        self._status = _SENT
         self._open = None
         self._id = None
         self._watch = None
@@ -65,7 +66,7 @@ class Result(Job, Generic[R]):
         if self._status is not _SUCCESS and not self.wait(timeout):
             raise ResultTimeout(f"{self!r} has not ended within {timeout} s; the call goes on")
         if self._status is _SUCCESS:
-            return cast(R, self._value)
+            return self._value  # type: ignore[no-any-return]
         raise self._error()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -86,8 +87,6 @@ class Result(Job, Generic[R]):
         fault: Fault = self._value
         if self._status is Status.CANCELLED:
             return Cancelled(f"{self!r}: {fault.failure.message or 'the call was cancelled'}")
-        if isinstance(fault.error, ReportIgnored):
-            return fault.error
         failed = TaskFailed(self.final_report())
         failed.__cause__ = fault.error
         return failed
@@ -175,7 +174,7 @@ class Result(Job, Generic[R]):
         if self._status < _SUCCESS:
             yield from self._ended().__await__()
         if self._status is _SUCCESS:
-            return cast(R, self._value)
+            return self._value  # type: ignore[no-any-return]
         raise self._error()
 
     async def _ended(self) -> None:
@@ -236,6 +235,88 @@ class Result(Job, Generic[R]):
             detail.followers = (*detail.followers, follower)
         for report in before:
             self._plan.guarded(follower, report)
+        return self
+
+
+class IgnoredResult(Result[R]):
+    """What the caller of a call with `ignore_report=True` gets: final as soon as it is sent, without a value."""
+
+    __slots__ = ()
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job._plan, (), None)
+        self._value = job
+
+    @property
+    def id(self) -> str:
+        """The call's id."""
+        return self._value.id  # type: ignore[no-any-return]
+
+    def done(self) -> bool:
+        """Return True: nothing more will be reported."""
+        return True
+
+    @property
+    def status(self) -> Status:
+        """SENT, for ever."""
+        return Status.SENT
+
+    def cancel(self) -> bool:
+        """Return False: for this caller the call has ended."""
+        return False
+
+    def wait(self, timeout: float | None = None, *, until: Status | None = None) -> bool:
+        """Return True at once."""
+        del timeout, until
+        return True
+
+    async def until(self, status: Status) -> bool:
+        """Return True at once."""
+        del status
+        return True
+
+    def watch(self, *, latch: Callable[[], object] | None = None, callback: Any = None) -> bool:
+        """Return False: it has ended already."""
+        del latch, callback
+        return False
+
+    def result(self, timeout: float | None = None) -> R:
+        """Raise ReportIgnored."""
+        del timeout
+        raise self._error()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Raise ReportIgnored."""
+        return self.result(timeout)  # type: ignore[return-value]
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Raise ReportIgnored."""
+        raise self._error()
+        yield
+
+    def _error(self) -> Exception:
+        return ReportIgnored(f"task {self.name!r} was called with ignore_report=True: its result is not sent back")
+
+    @property
+    def last(self) -> Report:
+        """The report that it was sent."""
+        return Report(self.id, self.name, Status.SENT)
+
+    def reports(self) -> Channel[Report]:
+        """Open a channel with the report that it was sent, and its end."""
+        channel: Channel[Report] = Channel()
+        channel.put(self.last)
+        channel.close()
+        return channel
+
+    def on_ok(self, fn: Callable[[R], object]) -> Self:
+        """Do nothing: no value will come."""
+        del fn
+        return self
+
+    def on_fail(self, fn: Callable[[Failure], object]) -> Self:
+        """Do nothing: no failure will be told."""
+        del fn
         return self
 
 

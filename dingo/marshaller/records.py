@@ -56,6 +56,13 @@ class Record:
             return dict(instance)
         return {name: getattr(instance, field.attribute) for name, field in self.fields.items()}
 
+    def attributes(self, instance: Any) -> list[str]:
+        """Return the names of all attributes that make an instance what it is, those not taken by building too."""
+        if dataclasses.is_dataclass(self.type):
+            return [each.name for each in dataclasses.fields(self.type)]
+        kept = getattr(type(instance), "__attrs_attrs__", ())
+        return [each.name for each in kept] or [each.attribute for each in self.fields.values()]
+
 
 def record_of(annotation: Any) -> Record | None:
     """Return the record that an annotation (a class or a generic of one) is, None if it is none."""
@@ -137,7 +144,9 @@ def _init_fields(annotation: Any, attributes: Mapping[str, str]) -> dict[str, Fi
 
 def _is_simple_dataclass(cls: Any) -> bool:
     return (
-        cls.__dataclass_params__.init
+        "__dataclass_fields__" in vars(cls)
+        and not hasattr(cls, "__pydantic_validator__")
+        and cls.__dataclass_params__.init
         and not hasattr(cls, "__post_init__")
         and cls.__new__ is object.__new__
         and type(cls) is type

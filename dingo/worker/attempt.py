@@ -69,6 +69,7 @@ class Attempt:
         if plan.hub.floor <= _DEBUG:
             plan.hub.tell(Origin.WORKER, "call.started", job)
         if option.monitor_progress:
+            job.mark(Status.RECEIVED)
             job.mark(Status.STARTED)
         if plan.bridge.hooks.before_task:
             plan.bridge.hooks.run("before_task", Context(job))

@@ -123,6 +123,12 @@ class Context:
             self._job.detail().saved = value
             _show(self._job, (Status.PROGRESS, value, None, None, self.attempt, 0.0))
 
+    def flush(self) -> None:
+        """Show the newest progress now, if it is held back: nothing newer will come."""
+        if self._detail is not None and self._detail.held is not None:
+            assert self._job is not None
+            show_held(self._job)
+
 
 def current() -> Context:
     """Return the context of the call that runs here; a detached one outside of any."""

@@ -99,12 +99,16 @@ def _serve(seat: Seat, get: Any) -> None:
             if job._plan.perform(job, seat):
                 return
             job = plan = None
+            if seat.turn:
+                seat.settle()
             continue
         try:
             args = job._args
             del job._args
-        except AttributeError:
-            continue  # cancelled, or run by one who waits for it
+        except AttributeError:  # cancelled, or run by one who waits for it
+            if seat.turn:
+                seat.settle()
+            continue
         seat.job = job
         try:
             kwargs = job._kwargs
@@ -137,13 +141,13 @@ def _serve_guarded(seat: Seat, get: Any) -> None:
         if job._plan.perform(job, seat):
             return
         job = None
+        seat.settle()
 
 
 def perform(job: Job, seat: Seat) -> bool:
     """Run a call by the full way. True where this thread has lost its seat meanwhile and must leave."""
     attempt = Attempt.begin(job, lambda attempt: seat.pool.out_of_time(attempt, seat))
     if attempt is None:
-        seat.settle()
         return False
     plan = job._plan
     before, seat.job = seat.job, job
@@ -157,7 +161,6 @@ def perform(job: Job, seat: Seat) -> bool:
     else:
         attempt.succeed(value)
     seat.job = before
-    seat.settle()
     return seat.abandoned
 
 
@@ -271,7 +274,7 @@ class ThreadPool:
     def _get_in_turn(self, seat: Seat) -> Any:
         # Only a thread that runs something can make another stand in, so while `_lent` is 0 there is but one.
         job = self._queue.get()
-        if self._lent and not isinstance(job, _Note):
+        if self._lent and (job is _TICKET or not isinstance(job, _Note)):
             self.turn.acquire()
             seat.turn = True
         return job

@@ -1,0 +1,201 @@
+"""What the json and msgpack marshallers share: calls and reports as trees, prepared per function.
+
+A call is `[args]` or `[args, kwargs]`; a report is `[status, value, failure, progress, attempt, time]`, a
+failure `[code, type, message, traceback]`, a progress `[done, total, message]`. Id and name travel in the
+header.
+"""
+
+from __future__ import annotations
+
+import abc
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+from dingo.errors import BadArguments, BadMessage, BadReturn
+from dingo.marshaller.binding import Binding, binding_of
+from dingo.marshaller.correction import Mismatch, correction
+from dingo.marshaller.forms import Codec, Form, Uncarried
+from dingo.marshaller.tags import MEMBER, unwrapped
+from dingo.message.report import Code, Failure, Progress, Report, Status
+from dingo.message.task import Header, TaskMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+# What a format's own library raises for a tree that it cannot write.
+UNWRITABLE = (ValueError, TypeError, OverflowError, RecursionError)
+_NUMBER = correction(int | float)
+
+
+class Plan:
+    """What is prepared for one function: the form of every parameter and of the return value.
+
+    `plain` tells that every argument by position is written as it is, `plain_return` the same of the result.
+    """
+
+    def __init__(self, binding: Binding, codec: Codec) -> None:
+        self.binding = binding
+        self.by_position: list[Form] = []
+        self.by_name: dict[str, Form] = {}
+        self.rest = self.extra = codec.undecided
+        for each in binding.signature.parameters.values():
+            self._take(each, codec.form(binding.corrections[each.name].annotation))
+        self.returned = codec.form(binding.returns.annotation)
+        self.plain_return = self.returned.encode is None
+        takes_rest = any(p.kind is Parameter.VAR_POSITIONAL for p in binding.signature.parameters.values())
+        self.plain = all(form.encode is None for form in self.by_position) and not (
+            takes_rest and self.rest.encode is not None
+        )
+
+    def _take(self, parameter: Parameter, form: Form) -> None:
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            self.rest = form
+        elif parameter.kind is Parameter.VAR_KEYWORD:
+            self.extra = form
+        else:
+            if parameter.kind is not Parameter.KEYWORD_ONLY:
+                self.by_position.append(form)
+            if parameter.kind is not Parameter.POSITIONAL_ONLY:
+                self.by_name[parameter.name] = form
+
+    def at(self, position: int) -> Form:
+        """Return the form of an argument by position."""
+        return self.by_position[position] if position < len(self.by_position) else self.rest
+
+    def named(self, name: str) -> Form:
+        """Return the form of an argument by name."""
+        return self.by_name.get(name, self.extra)
+
+
+class TypedMarshaller(abc.ABC):
+    """A marshaller that writes trees typed by annotations.
+
+    Arguments are written as `Binding.check` returned them, corrected. What cannot come back as the same value
+    of the same type is refused: `BadArguments` for a call, `BadReturn` for a report. Without a function (only
+    the name is known here) no annotation decides: what is no plain JSON type is tagged, and trees are read as
+    they were written.
+    """
+
+    key: ClassVar[str]
+    carries_bytes: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._codec = Codec(self.key, carries_bytes=self.carries_bytes)
+        # Holding the bindings keeps what was prepared for their functions.
+        self._prepared: dict[str, Binding] = {}
+
+    @abc.abstractmethod
+    def write(self, tree: Any) -> bytes:
+        """Write a tree. Raises one of `UNWRITABLE` for what the format does not have."""
+
+    @abc.abstractmethod
+    def patch(self, tree: Any) -> Any:
+        """Return a tree with tags for the scalars that `write` refuses."""
+
+    @abc.abstractmethod
+    def read(self, data: bytes, *, marked: bool) -> Any:
+        """Read a tree, its tags resolved; `marked`: the members of Unions stay marked.
+
+        May raise any Exception for bytes that are none, and must for what is nested too deep.
+        """
+
+    def prepare(self, name: str, fn: Callable[..., Any]) -> None:
+        """Prepare for calls of a function under a name. Raises `Unresolved` for an unknown forward reference."""
+        binding = binding_of(fn)
+        self._plan_of(binding)
+        self._prepared[name] = binding
+
+    # --- calls
+
+    def encode_task(self, fn: Callable[..., Any] | None, task: TaskMessage) -> bytes:
+        """Write the arguments of a call. Raises `BadArguments`, naming the path to what cannot be carried."""
+        plan = self._plan(fn)
+        if plan is not None and plan.plain and not task.kwargs:
+            try:
+                return self.write((task.args,))
+            except UNWRITABLE:
+                pass  # a scalar that the format does not have: it is tagged below, or named in the error
+        try:
+            return self._written(self._call(plan, task))
+        except Uncarried as error:
+            raise BadArguments(f"{task.name}(): {error}") from error.__cause__
+
+    def decode_task(self, fn: Callable[..., Any] | None, header: Header, data: bytes) -> TaskMessage:
+        """Read a call's arguments, corrected to the annotations.
+
+        Raises `BadMessage` for bytes that are no call, `BadArguments` for arguments that do not fit.
+        """
+        tree, marked = self._tree(data, header)
+        plan = self._plan(fn)
+        args, kwargs = _arguments(tree, header)
+        if plan is None:
+            return TaskMessage(header, tuple(args), kwargs)
+        try:
+            if marked:
+                args = [plan.at(number).decode(each) for number, each in enumerate(args)]
+                kwargs = {name: plan.named(name).decode(each) for name, each in kwargs.items()}
+            checked, named = plan.binding.check(*args, **kwargs)
+        except Mismatch as mismatch:
+            raise BadArguments(f"{header.name}(): {mismatch}") from None
+        except TypeError as error:
+            raise plan.binding.refuse(tuple(args), kwargs, error) from None
+        return TaskMessage(header, checked, named or {})
+
+    def _call(self, plan: Plan | None, task: TaskMessage) -> list[Any]:
+        args = [
+            self._encoded(plan and plan.at(number), each, f"args[{number}]")
+            for number, each in enumerate(task.args)
+        ]
+        if not task.kwargs:
+            return [args]
+        kwargs = {
+            name: self._encoded(plan and plan.named(name), each, f"kwargs[{name!r}]")
+            for name, each in task.kwargs.items()
+        }
+        return [args, kwargs]
+
+    # --- reports
+
+    def encode_report(self, fn: Callable[..., Any] | None, report: Report) -> bytes:
+        """Write a report but its id and name. Raises `BadReturn`, naming the path to what cannot be carried."""
+        plan = self._plan(fn) if report.status is Status.SUCCESS else None
+        if plan is not None and plan.plain_return and report.failure is None and report.progress is None:
+            tree = (int(report.status), report.value, None, None, report.attempt, report.time)
+            try:
+                return self.write(tree)
+            except UNWRITABLE:
+                pass  # as with a call
+        try:
+            return self._written(self._report(plan, report))
+        except Uncarried as error:
+            raise BadReturn(f"{report.name}(): the returned {error}") from error.__cause__
+
+    def decode_report(self, fn: Callable[..., Any] | None, header: Header, data: bytes) -> Report:
+        """Read a report; the value of a SUCCESS is corrected to the return annotation.
+
+        Raises `BadMessage` for bytes that are no report, `BadReturn` for a value that does not fit.
+        """
+        tree, marked = self._tree(data, header)
+        report = _read_report(tree, header)
+        plan = self._plan(fn) if report.status is Status.SUCCESS else None
+        if plan is None and not marked:
+            return report
+        try:
+            value = plan.returned.decode(report.value) if plan and marked else unwrapped_if(marked, report.value)
+            if plan is not None:
+                value = plan.binding.returns.apply(value)
+        except Mismatch as mismatch:
+            raise BadReturn(f"{header.name}(): the returned value {mismatch}") from None
+        return _with_value(report, value)
+
+    def _report(self, plan: Plan | None, report: Report) -> list[Any]:
+        return [
+            int(report.status),
+            self._encoded(plan and plan.returned, report.value, "value"),
+            _failure_tree(report.failure),
+            _progress_tree(report.progress),
+            report.attempt,
+            report.time,
+        ]
