@@ -22,7 +22,7 @@ from dingo.events import Hub, Level, Origin, Subscription
 from dingo.hooks import Hooks
 from dingo.message.option import Option, OptionFields
 from dingo.message.report import Failure, Status
-from dingo.plan import Plan
+from dingo.plan import Plan, refusal
 from dingo.registry import AsyncTask, Registration, Registry, Task
 from dingo.worker.context import Context, current
 
@@ -257,7 +257,10 @@ class App:
             call = self._calls[name]
         except (KeyError, TypeError):
             call = self._ready(name)
-        return call(*args, **kwargs) if kwargs else call(*args)  # an empty ** is merged into a new dict
+        try:
+            return call(*args, **kwargs) if kwargs else call(*args)  # an empty ** is merged into a new dict
+        except TypeError as error:
+            raise refusal(call, args, kwargs, error) from None
 
     def call_many(self, name: str, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
         """Call a task once per tuple of arguments; all are checked before the first is sent. Raises as `call`."""
@@ -279,7 +282,7 @@ class App:
     def send(self, signature: Signature) -> Result[Any]:
         """Make the call of a signature. Raises as `call`."""
         plan = self.plan_for(self._registry.get(signature.name), signature.options)
-        return plan.call(*signature.args, **signature.kwargs)
+        return plan.send(signature.args, signature.kwargs)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every call so far is SENT; whether that was so within `timeout` seconds. Locally at once."""
@@ -635,7 +638,7 @@ class Caller:
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """As `App.call`, with these options on top of the task's."""
-        return self._plan(name).call(*args, **kwargs)
+        return self._plan(name).send(args, kwargs)
 
     def call_many(self, name: str, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
         """As `App.call_many`, with these options on top of the task's."""

@@ -9,6 +9,7 @@ dingo's have no seat, and for them nothing happens.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
     from dingo.job import Job
 
 
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether one bytecode instruction runs at a time: several short steps of dingo are atomic only then."""
+
+
 class Seat(Protocol):
     """A worker thread's place in its pool: what it runs now, and how to leave it for a while."""
 
     job: Job | None
+    abandoned: bool
 
     def away(self) -> AbstractContextManager[None]:
         """Let the pool stand in for this thread while the context lasts."""

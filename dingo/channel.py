@@ -17,7 +17,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from dingo.blocking import away
+from dingo.blocking import HAS_GIL, away
 from dingo.errors import ChannelClosed
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Channel(Generic[T]):
         self.dropped = 0
         """How many items were lost because the listener was slower than what it listens to."""
 
+    def __bool__(self) -> bool:
+        """A channel is something, also when nothing waits in it."""
+        return True
+
     def __len__(self) -> int:
         """Return how many items wait to be read."""
         return len(self._items)
@@ -59,8 +63,11 @@ class Channel(Generic[T]):
     def put(self, item: T) -> bool:
         """Add an item; never blocks. False when it was dropped (full or closed)."""
         if self._closed or 0 < self._maxsize <= len(self._items):
-            with self._lock:
-                self.dropped += 1
+            if HAS_GIL:
+                self.dropped += 1  # the interpreter switches threads at calls and jumps: not in the middle of this
+            else:
+                with self._lock:
+                    self.dropped += 1
             return False
         self._items.append(item)
         if self._armed:

@@ -10,7 +10,7 @@ import enum
 import logging
 import threading
 from time import time as now
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dingo.channel import Channel
 
@@ -34,6 +34,11 @@ class Origin(enum.IntFlag):
     ALL = 255
 
 
+# The same as plain numbers, for what happens once per call: operations on flags cost more than the call.
+PRODUCER = int(Origin.PRODUCER)
+WORKER = int(Origin.WORKER)
+
+
 class Level(enum.IntEnum):
     """How much an event matters; the numbers are those of `logging`."""
 
@@ -43,19 +48,24 @@ class Level(enum.IntEnum):
     ERROR = logging.ERROR
 
 
-class Event(NamedTuple):
+class Event:
     """Something that happened. `time` is seconds since the epoch; `code` names the kind ("call.started")."""
 
-    origin: Origin
-    level: Level
-    time: float
-    code: str
-    message: str
-    payload: Any = None
+    __slots__ = ("code", "level", "message", "origin", "payload", "time")
 
+    def __init__(self, origin: Origin, level: Level, time: float, code: str, message: str,
+                 payload: Any = None) -> None:  # fmt: skip
+        self.origin = origin
+        self.level = level
+        self.time = time
+        self.code = code
+        self.message = message
+        self.payload = payload
 
-# What a listener's channel holds: events about a call are put in words only when they are read.
-_Record = tuple[Origin, Level, float, str, "Job"]
+    def __repr__(self) -> str:
+        """Level, origin, code and message, as one would log it."""
+        return f"<Event {self.level.name} {self.origin.name} {self.code}: {self.message}>"
+
 
 _WORDS = {
     "call.sent": "call sent",
@@ -64,12 +74,36 @@ _WORDS = {
 }
 
 
+class CallEvent(Event):
+    """A DEBUG event about a call. It is put in words when somebody looks: there are three for every call."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, origin: int, time: float, code: str, job: Job) -> None:
+        self.origin = Origin(origin)
+        self.level = Level.DEBUG
+        self.time = time
+        self.code = code
+        self._job = job
+
+    @property
+    def message(self) -> str:  # type: ignore[override]
+        """What happened to which call."""
+        return f"{_WORDS[self.code]}: {self._job.name} {self._job.id}"
+
+    @property
+    def payload(self) -> dict[str, Any]:  # type: ignore[override]
+        """The call's id, name, status and attempt."""
+        job = self._job
+        return {"id": job.id, "name": job.name, "status": job.status, "attempt": job.attempt}
+
+
+# What a listener's channel holds for a CallEvent until it is read: origin, time, code, call.
+_Record = tuple[int, float, str, "Job"]
+
+
 def _told(record: _Record | Event) -> Event:
-    if isinstance(record, Event):
-        return record
-    origin, level, time, code, job = record
-    payload = {"id": job.id, "name": job.name, "status": job.status, "attempt": job.attempt}
-    return Event(origin, level, time, code, f"{_WORDS[code]}: {job.name} {job.id}", payload)
+    return record if isinstance(record, Event) else CallEvent(*record)
 
 
 class Subscription(Channel[Any]):
@@ -104,6 +138,7 @@ class Hub:
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._followers: tuple[tuple[int, Subscription], ...] = ()  # those who want every call told, by origins
         self._changed = changed
         self.floor: int = logging.CRITICAL
         """Nobody listens to what is below."""
@@ -124,6 +159,9 @@ class Hub:
         with self._lock:
             kept = [one for one in self._subscriptions if one is not remove]
             self._subscriptions = (*kept, add) if add is not None else tuple(kept)
+            self._followers = tuple(
+                (int(one.origin), one) for one in self._subscriptions if one.level <= Level.DEBUG
+            )
             floor = min((one.level for one in self._subscriptions), default=logging.CRITICAL)
             changed, self.floor = (floor != self.floor), floor
         if changed:
@@ -134,12 +172,12 @@ class Hub:
         for subscription in self._subscriptions:
             subscription.close()
 
-    def tell(self, origin: Origin, code: str, job: Job) -> None:
-        """Emit a DEBUG event about a call. To be called only when `floor` says that somebody listens."""
-        record = (origin, Level.DEBUG, now(), code, job)
-        for one in self._subscriptions:
-            if one.level <= Level.DEBUG and one.origin & origin:
-                one.put(record)
+    def tell(self, origin: int, code: str, job: Job) -> None:
+        """Emit a DEBUG event about a call (`origin`: PRODUCER or WORKER below). Only where `floor` asks for it."""
+        time = now()
+        for origins, subscription in self._followers:
+            if origins & origin:
+                subscription.put((origin, time, code, job))
 
     def emit(self, origin: Origin, level: Level, code: str, message: str, payload: Any = None,
              *, error: BaseException | None = None, log: bool = True) -> None:  # fmt: skip

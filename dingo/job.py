@@ -17,26 +17,26 @@ become visible in program order. Without the GIL both claims and the look at `_w
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from dingo.blocking import HAS_GIL
 from dingo.message.report import Code, Failure, Progress, Report, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dingo.channel import Channel
     from dingo.plan import Plan
     from dingo.timer import Alarm
-
-HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+    from dingo.worker.limits import Limit
 
 # Guards every job's watchers and detail. One lock for all: it is taken only where somebody really waits.
 _guard = threading.Lock()
 
 _SENT = Status.SENT
+_RECEIVED = Status.RECEIVED
+_STARTED = Status.STARTED
 _SUCCESS = Status.SUCCESS
 _FAILURE = Status.FAILURE
 _CANCELLED = Status.CANCELLED
@@ -75,23 +75,36 @@ class Watch:
         self.callbacks: list[Callable[[Job], object]] = []
 
 
-# A report not yet made: status, value, failure, progress, attempt, time.
+# A report not yet made: status, value, failure, progress, attempt, time. Most are never looked at.
 Mark = tuple[Status, Any, "Failure | None", "Progress | None", int, float]
+
+
+class Listener:
+    """Who follows a call live: a channel, or a callback for each report."""
+
+    __slots__ = ("call", "put", "shown")
+
+    def __init__(self, *, put: Callable[[Report], object] | None = None,
+                 call: Callable[[Report], object] | None = None) -> None:  # fmt: skip
+        self.put = put  # a channel's: quick, so it is fed under the lock, in order
+        self.call = call  # a user's
+        self.shown = 0  # how many marks it has been shown
 
 
 class Detail:
     """What most calls never have: attempts, intermediate reports and those who follow them live.
 
-    Its fields stand on the class as defaults, so that making one costs little; `lock` guards the lists.
+    Its fields stand on the class as defaults, so that making one costs little.
     """
 
-    lock = threading.RLock()  # one for all, and reentrant: a follower may look at the call it is told about
+    def __init__(self) -> None:
+        self.marks: list[Mark] = []
+
+    lock = threading.RLock()  # one for all, taken only where somebody follows; guards `listeners`
+    listeners: tuple[Listener, ...] = ()
     attempt = 0
     status: Status | None = None
     errors: tuple[Failure, ...] = ()
-    history: list[Mark] = []  # noqa: RUF012 - replaced by the first mark
-    channels: tuple[Channel[Report], ...] = ()
-    followers: tuple[Callable[[Report], object], ...] = ()
     headers: dict[str, Any] | None = None
     saved: Any = None
     previous: Any = None
@@ -101,7 +114,9 @@ class Detail:
     expires: float | None = None  # not after (the timer's time)
     deadline: float | None = None  # of the attempt that runs (the timer's time)
     alarm: Alarm | None = None  # what holds it while it waits for its time
-    admitted = False  # whether it has a place under its task's limits
+    asleep = False  # it waits for its time: a worker that comes upon it leaves it alone
+    place: Limit | None = None  # where it was given a place, between waiting for that and starting
+    follows = False  # another call made it, and nobody holds its Result
     fault: Fault | None = None  # why its last attempt failed
 
 
@@ -109,11 +124,14 @@ class Job:
     """A call and its state. Its slots are shared by the caller's side, the pools and the bridge."""
 
     __slots__ = (
-        "__weakref__", "_args", "_detail", "_id", "_kwargs", "_open", "_plan", "_status", "_time", "_value", "_watch",
+        "__weakref__", "_args", "_begun", "_detail", "_id", "_kwargs", "_open", "_plan", "_sent", "_status", "_time",
+        "_value", "_watch",
     )  # fmt: skip
 
     _args: tuple[Any, ...]
     _open: None
+    _sent: float  # set only where the call is monitored: when it was sent,
+    _begun: float  # and when its first attempt began
     _time: float
     _value: Any
 
@@ -222,11 +240,13 @@ class Job:
 
     def detail(self) -> Detail:
         """Return its detail, made now if it has none."""
-        if self._detail is None:
+        detail = self._detail
+        if detail is None:
             with _guard:
-                if self._detail is None:
-                    self._detail = Detail()
-        return self._detail
+                detail = self._detail
+                if detail is None:
+                    detail = self._detail = Detail()
+        return detail
 
     @property
     def id(self) -> str:
@@ -271,29 +291,67 @@ class Job:
     def mark(self, status: Status, value: Any = None, failure: Failure | None = None,
              progress: Progress | None = None) -> None:  # fmt: skip
         """Add an intermediate report and show it to those who follow. After the end: nothing."""
+        if self.ended:
+            return
+        detail = self.detail()
+        detail.status = status
+        detail.marks.append((status, value, failure, progress, self.attempt, time()))
+        if detail.listeners:  # who comes later looks at the marks after having made itself known
+            self.show()
+
+    def mark_sent(self) -> None:
+        """Note that a new call, which nobody else knows yet, is sent."""
+        self._sent = time()
+
+    def mark_started(self) -> None:
+        """Note that the first attempt is where it runs, and runs."""
+        self._begun = time()
+        if self._detail is not None and self._detail.listeners:
+            self.show()
+
+    def marks(self) -> list[Mark]:
+        """Return all marks so far. Only those of monitored calls have the first ones."""
+        marks: list[Mark] = []
+        if (sent := getattr(self, "_sent", None)) is not None:
+            marks.append((_SENT, None, None, None, 0, sent))
+        if (begun := getattr(self, "_begun", None)) is not None:
+            marks += ((_RECEIVED, None, None, None, 1, begun), (_STARTED, None, None, None, 1, begun))
+        return marks if self._detail is None else marks + self._detail.marks
+
+    def listen(self, listener: Listener) -> None:
+        """Show somebody all reports before the final one: those so far, and each that comes."""
         detail = self.detail()
         with detail.lock:
-            if self.ended:
-                return
-            mark = (status, value, failure, progress, self.attempt, time())
-            detail.status = status
-            if detail.history:
-                detail.history.append(mark)
-            else:
-                detail.history = [mark]
-            if not detail.channels and not detail.followers:
-                return
-            report = Report(self.id, self.name, *mark)
-            for channel in detail.channels:
-                channel.put(report)
-            followers = detail.followers
-        for follower in followers:
-            self._plan.tell(follower, report)
+            detail.listeners = (*detail.listeners, listener)
+        self.show()
+
+    def unlisten(self, put: Any) -> None:
+        """Show that channel no more."""
+        detail = self.detail()
+        with detail.lock:
+            detail.listeners = tuple(one for one in detail.listeners if one.put != put)
+
+    def show(self) -> None:
+        """Show all who follow what they have not been shown."""
+        detail = self.detail()
+        calls = []
+        with detail.lock:
+            marks = self.marks()
+            for listener in detail.listeners:
+                new = marks[listener.shown :]
+                listener.shown += len(new)
+                for mark in new:
+                    report = Report(self.id, self.name, *mark)
+                    if listener.put is not None:
+                        listener.put(report)
+                    else:
+                        calls.append((listener.call, report))
+        for call, report in calls:
+            self._plan.tell(call, report)
 
     def history(self) -> list[Report]:
         """Make the reports before the final one."""
-        detail = self._detail
-        return [] if detail is None else [Report(self.id, self.name, *mark) for mark in detail.history]
+        return [Report(self.id, self.name, *mark) for mark in self.marks()]
 
 
 def _renew_locks() -> None:

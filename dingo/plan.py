@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from dingo.blocking import here
 from dingo.caller.result import Result
 from dingo.errors import BadArguments, BadReturn
-from dingo.events import Level
+from dingo.events import PRODUCER, Level
 from dingo.marshaller.correction import Mismatch
 from dingo.message.option import Option
 from dingo.worker.context import current
-from dingo.worker.threads import perform
+from dingo.worker.threads import perform, perform_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +44,8 @@ class Plan:
     """Check the arguments, make the Result, send it: what `Task.call` is."""
     run: Callable[..., Any]
     """The function as a worker calls it: with its context, through its invoker."""
+    perform: Callable[[Job, Any], bool]
+    """How a worker thread runs it where the way is not plain; True where the thread has to leave after it."""
     exact: type | None
     """A value of exactly this type needs no correction."""
 
@@ -53,7 +55,6 @@ class Plan:
         self.lane = lane or registration.name  # whose workers run it
         self.given = given  # the options on top of the task's
         self.option = registration.option
-        self.perform = perform
         self._counts_attempts = False
 
     def compile(self, bridge: LocalBridge, components: Components) -> None:
@@ -69,8 +70,7 @@ class Plan:
         if bridge.config.marshal_locally:
             components.prepare(self)
         self._compile_function()
-        self.plain = self._is_plain()
-        self.call = (short_call if self.plain else full_call)(self)
+        self._choose_way()
 
     def _compile_function(self) -> None:
         fn, invoker = self.registration.fn, self.option.invoker
@@ -99,20 +99,24 @@ class Plan:
         chosen = self.option.id_maker or self.registration.id_maker
         return None if chosen is None else self._components.id_maker(chosen)
 
-    def _is_plain(self) -> bool:
+    def _choose_way(self) -> None:
         bridge = self.bridge
-        return not (
+        full = (
             self.asks_for_more or self._counts_attempts or self.binding.is_async or self.pool.ranked
-            or bridge.hooks.any or bridge.hub.floor <= Level.DEBUG or self.limit is not None
+            or bridge.hooks.any or self.limit is not None
             or bridge.config.marshal_locally or bridge.config.max_pending is not None
         )  # fmt: skip
+        told = bridge.hub.floor <= Level.DEBUG
+        self.plain = not (full or told or self.option.monitor_progress)
+        self.perform = perform if full else perform_told
+        self.call = full_call(self) if full else short_call(self) if self.plain else told_call(self, told)
 
     @property
     def asks_for_more(self) -> bool:
         """Whether its options ask for more than running the function."""
         option = self.option
         return bool(
-            option.ignore_report or option.monitor_progress or option.retry or option.timeout is not None
+            option.ignore_report or option.retry or option.timeout is not None
             or option.delay is not None or option.eta is not None or option.expires is not None
             or option.id is not None or option.id_maker or option.on_success or option.on_error
             or option.unique is not None or option.keep_result is not None or self.registration.id_maker
@@ -122,8 +126,15 @@ class Plan:
         """From now on count attempts: a call has asked to be tried again, which the short way does not know."""
         if not self._counts_attempts:
             self._counts_attempts = True
-            self.plain = False
-            self.call = full_call(self)
+            self._choose_way()
+
+    def send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+        """Make a call. Raises BadArguments, AppClosed, QueueFull."""
+        call = self.call
+        try:
+            return call(*args, **kwargs) if kwargs else call(*args)
+        except TypeError as error:
+            raise refusal(call, args, kwargs, error) from None
 
     # -- what a job asks of its plan ------------------------------------------------------------------------
 
@@ -157,9 +168,37 @@ class Plan:
 
 
 def short_call(plan: Plan) -> Callable[..., Result[Any]]:
-    """Compile the call of a plain plan: check, make the Result, put it. Nothing else happens per call."""
-    check, pool, refuse = plan.check, plan.pool, plan.binding.refuse
-    put, late = pool.put, plan.bridge.late
+    """Compile the call of a plain plan: check, make the Result, put it. Nothing else happens per call.
+
+    It is one generated function with the task's own parameters. Where the arguments do not even bind, Python
+    raises TypeError in the frame of the caller, which raises what `refusal` makes of it.
+    """
+    # Closing looks through the queue after it has set `closed`, and here it is the other way about: so one of
+    # the two sees the other.
+    call = plan.binding.compile(
+        "{job} = {Result}({plan}, {args}, {kwargs})",
+        "{put}({job})",
+        "if {pool}.closed: {late}({job})",
+        "return {job}",
+        Result=Result, plan=plan, put=plan.pool.put, pool=plan.pool, late=plan.bridge.late,
+    )  # fmt: skip
+    call.refuse = plan.binding.refuse  # type: ignore[attr-defined]
+    return call
+
+
+def refusal(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError) -> TypeError:
+    """Make the error to raise where calling `call` raised a TypeError: a clear one, if the arguments did not bind."""
+    traceback = error.__traceback__
+    if isinstance(error, BadArguments) or traceback is None or traceback.tb_next is not None:
+        return error
+    refuse: Callable[..., BadArguments] = call.refuse
+    return refuse(args, kwargs, error)
+
+
+def told_call(plan: Plan, to_listeners: bool) -> Callable[..., Result[Any]]:
+    """Compile the call of a plan that asks for nothing more than to be told about."""
+    check, refuse, pool, hub = plan.check, plan.binding.refuse, plan.pool, plan.hub
+    monitored = plan.option.monitor_progress
 
     def call(*args: Any, **kwargs: Any) -> Result[Any]:
         try:
@@ -169,9 +208,13 @@ def short_call(plan: Plan) -> Callable[..., Result[Any]]:
         except TypeError as error:
             raise refuse(args, kwargs, error) from None
         job: Result[Any] = Result(plan, values, keywords)
-        put(job)
-        if pool.closed:  # closing looks through the queue after it has set this: one of the two sees the other
-            late(job)
+        if monitored:
+            job.mark_sent()
+        if to_listeners:
+            hub.tell(PRODUCER, "call.sent", job)
+        pool.put(job)
+        if pool.closed:
+            plan.bridge.late(job)
         return job
 
     return call

@@ -144,7 +144,7 @@ class Task(Generic[P, R]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the call. Raises what `App.call` does."""
-        return self._compiled().call(*args, **kwargs)
+        return self._compiled().send(args, kwargs)
 
     def call_many(self, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[R]]:
         """Send many calls; all arguments are checked before the first is sent."""

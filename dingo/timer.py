@@ -49,16 +49,23 @@ class Timer:
         self._closed = False
         self._ahead = 0.0
         self._cancelled = 0
+        self._calling = False
 
     def time(self) -> float:
         """Return the time it goes by: the wall clock, plus what it was advanced."""
         return wall_time() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Put its clock forward, for tests: what is due by then is called now."""
+        """Put its clock forward, for tests: when this returns, what is due by then has been called."""
         with self._changed:
             self._ahead += seconds
-            self._changed.notify()
+            self._changed.notify_all()
+            if self._thread is not threading.current_thread():
+                self._changed.wait_for(self._is_idle)
+
+    def _is_idle(self) -> bool:
+        due = bool(self._heap) and self._heap[0][0] <= self.time()
+        return self._closed or not (self._calling or due)
 
     def at(self, due: float, fn: Callable[[], object]) -> Alarm:
         """Have `fn()` called on the timer's thread when `time()` reaches `due`; at once if it has."""
@@ -66,7 +73,7 @@ class Timer:
         with self._changed:
             heapq.heappush(self._heap, (due, next(self._number), alarm))
             if self._heap[0][2] is alarm:
-                self._changed.notify()
+                self._changed.notify_all()
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="dingo-timer", daemon=True)
                 self._thread.start()
@@ -90,20 +97,24 @@ class Timer:
         with self._changed:
             self._closed = True
             self._heap.clear()
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
             with self._changed:
+                self._calling = False
+                self._changed.notify_all()  # who advanced the clock waits for that
                 while not self._closed and (not self._heap or self._heap[0][0] > self.time()):
                     left = self._heap[0][0] - self.time() if self._heap else None
                     self._changed.wait(None if left is None else min(left, _LOOK_AGAIN))
                 if self._closed:
                     return
                 alarm = heapq.heappop(self._heap)[2]
+                self._calling = True
             fn, alarm.fn = alarm.fn, None
             if fn is not None:
                 self._call(fn)
+            del fn, alarm  # while it waits it keeps nothing alive
 
     def _call(self, fn: Callable[[], object]) -> None:
         try:

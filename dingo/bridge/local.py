@@ -21,7 +21,7 @@ from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
 from dingo.components import key_of
 from dingo.errors import AppClosed, BadArguments, BadOption, BadReturn, QueueFull
-from dingo.events import Level, Origin
+from dingo.events import PRODUCER, WORKER, Level, Origin
 from dingo.job import Fault, Job
 from dingo.message.option import DEFAULT_PRIORITY
 from dingo.message.report import Code, Failure, Report, Status
@@ -181,11 +181,11 @@ class LocalBridge:
             job.watch(callback=partial(self._keep, option.keep_result))
         due = self._read_clock(job)
         if option.monitor_progress:
-            job.mark(Status.SENT)
+            job.mark_sent()
         if self.hooks.on_publish:
             self.hooks.run("on_publish", Context(job))
         if self.hub.floor <= Level.DEBUG:
-            self.hub.tell(Origin.PRODUCER, "call.sent", job)
+            self.hub.tell(PRODUCER, "call.sent", job)
         if due is None:
             self.route(job)
         else:
@@ -200,6 +200,13 @@ class LocalBridge:
         pool.put(job)
         if pool.closed:
             self.late(job)
+
+    def put_back(self, job: Job) -> None:
+        """Put a call into its pool that was taken from there before: also while what was accepted is finished."""
+        pool = job._plan.pool
+        pool.put(job)
+        if pool.closed and not self.closed:  # this name's workers were taken away meanwhile
+            self.route(job)
 
     def late(self, job: Job) -> None:
         """Decide about a call that was put into a pool while it closed. Raises AppClosed."""
@@ -305,12 +312,14 @@ class LocalBridge:
     def wait_for(self, job: Job, due: float) -> None:
         """Hold a call until it is due."""
         detail = job.detail()
-        detail.due = due
+        detail.due, detail.asleep = due, True
         with self._lock:
             self._delayed.add(job)
             detail.alarm = self.timer.at(due, partial(self._release, job))
         if job.ended:
             self._drop(job)
+        elif self.closed and self._drop(job):
+            shut_down(job, _CLOSED)
 
     def _drop(self, job: Job) -> bool:
         """Stop holding a call. Whether it was held."""
@@ -320,7 +329,7 @@ class LocalBridge:
             detail = job._detail
             if detail is not None and detail.alarm is not None:
                 detail.alarm.cancel()
-                detail.alarm = None
+                detail.alarm, detail.asleep = None, False
         return held
 
     def _release(self, job: Job) -> None:
@@ -367,7 +376,7 @@ class LocalBridge:
         if running and isinstance(pool, LoopPool):
             pool.interrupt(job)
         if self.hub.floor <= Level.DEBUG:
-            self.hub.tell(Origin.WORKER, "call.finished", job)
+            self.hub.tell(WORKER, "call.finished", job)
         return True
 
     def follow(self, job: Job, signatures: tuple[Signature, ...], value: Any) -> None:

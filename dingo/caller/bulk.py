@@ -28,7 +28,7 @@ def send_many(plan: Plan, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Re
                 f"{plan.name}(): call_many takes a tuple of arguments for each call, not {type(arguments).__name__}"
             )
         several.append(plan.checked(tuple(arguments), {}))
-    return [plan.call(*args, **(kwargs or {})) for args, kwargs in several]
+    return [plan.send(args, kwargs or {}) for args, kwargs in several]
 
 
 def stream(plan: Plan, iterables: tuple[Iterable[Any], ...], timeout: float | None) -> Iterator[Any]:
@@ -46,7 +46,7 @@ def _fill(plan: Plan, arguments: Iterator[tuple[Any, ...]], ahead: deque[Result[
             args = next(arguments)
         except StopIteration:
             return
-        ahead.append(plan.call(*args))
+        ahead.append(plan.send(args, {}))
 
 
 def _values(plan: Plan, arguments: Iterator[tuple[Any, ...]], ahead: deque[Result[Any]],

@@ -76,7 +76,7 @@ class Executor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._futures.add(future)
         try:
-            future._job = self._plan.call(fn, args, kwargs)
+            future._job = self._plan.send((fn, args, kwargs), {})
         except BaseException:
             self._futures.discard(future)
             raise

@@ -14,7 +14,7 @@ from dingo.blocking import away, here
 from dingo.caller.loops import mailbox, wake
 from dingo.channel import Channel
 from dingo.errors import Cancelled, ReportIgnored, ResultTimeout, TaskFailed
-from dingo.job import Fault, Job
+from dingo.job import Fault, Job, Listener
 from dingo.message.report import Failure, Report, Status
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Result(Job, Generic[R]):
                 with contextlib.suppress(TimeoutError):
                     channel.get(left)
         finally:
-            self._leave(channel)
+            self.unlisten(channel.put)
         return True
 
     async def until(self, status: Status) -> bool:
@@ -166,7 +166,7 @@ class Result(Job, Generic[R]):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(channel.aget(), _LOOK)
         finally:
-            self._leave(channel)
+            self.unlisten(channel.put)
         return True
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -195,19 +195,10 @@ class Result(Job, Generic[R]):
         `for report in result.reports()`, or `async for` on an event loop. Every channel gets all of them.
         """
         channel: Channel[Report] = Channel()
-        detail = self.detail()
-        with detail.lock:
-            for report in self.history():
-                channel.put(report)
-            detail.channels = (*detail.channels, channel)
+        self.listen(Listener(put=channel.put))
         if not self.watch(callback=partial(_end, channel)):
             _end(channel, self)
         return channel
-
-    def _leave(self, channel: Channel[Report]) -> None:
-        detail = self.detail()
-        with detail.lock:
-            detail.channels = tuple(one for one in detail.channels if one is not channel)
 
     # -- callbacks --------------------------------------------------------------------------------------
 
@@ -228,13 +219,7 @@ class Result(Job, Generic[R]):
 
     def on_progress(self, fn: Callable[[Report], object]) -> Self:
         """Have `fn(report)` called for each progress report, those before included. For chaining."""
-        follower = partial(_progress, fn)
-        detail = self.detail()
-        with detail.lock:
-            before = self.history()
-            detail.followers = (*detail.followers, follower)
-        for report in before:
-            self._plan.guarded(follower, report)
+        self.listen(Listener(call=partial(_progress, fn)))
         return self
 
 

@@ -18,6 +18,7 @@ import inspect
 import types
 import weakref
 from inspect import Parameter, Signature
+from string import Formatter
 from typing import TYPE_CHECKING, Any, Final
 
 from dingo.errors import BadArguments
@@ -25,7 +26,7 @@ from dingo.marshaller.annotations import Unresolved, resolve, text
 from dingo.marshaller.correction import Correction, Mismatch, correction, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["Binding", "Unresolved", "binding_of", "is_context"]
 
@@ -80,6 +81,14 @@ class Binding:
         self.plans: dict[Any, Any] = {}
         self.check: Callable[..., tuple[tuple[Any, ...], dict[str, Any] | None]] = _Compiler(self).compile()
 
+    def compile(self, *lines: str, **names: Any) -> Callable[..., Any]:
+        """Compile a function that checks its arguments as `check` does, and goes on with other code.
+
+        In the lines `{args}` and `{kwargs}` stand for what `check` would return, and each of the `names` for its
+        value; any other `{name}` is a variable. It raises what `check` does.
+        """
+        return _Compiler(self, lines, names).compile()
+
     def describe(self) -> str:
         """Return the signature with the task's name: `add(a: int, b: int) -> int`."""
         parameters = [
@@ -103,6 +112,24 @@ class Binding:
             return error
         wrong = _arity_fault(self.signature, args, kwargs) or f"the arguments cannot be checked: {error}"
         return BadArguments(f"{self.name}(): {wrong}. Signature: {self.describe()}")
+
+    def corrected(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments corrected, by position and by name as given. Raises `BadArguments`."""
+        try:
+            checked, named = self.check(*args, **kwargs)
+        except BadArguments:
+            raise
+        except TypeError as error:
+            raise self.refuse(tuple(args), kwargs, error) from None
+        given = len(args)
+        if len(checked) == given:
+            return checked, named or {}
+        moved = dict(zip(list(self.signature.parameters)[given:], checked[given:], strict=False)) | (
+            named or {}
+        )
+        return checked[:given], {name: moved[name] for name in kwargs}
 
     def __repr__(self) -> str:
         return f"<Binding {self.describe()}>"
@@ -157,7 +184,7 @@ def _is_async(fn: Any) -> bool:
         fn = fn.func
     if inspect.iscoroutinefunction(fn):
         return True
-    return not isinstance(fn, type) and inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))
+    return not isinstance(fn, type) and inspect.iscoroutinefunction(type(fn).__call__)
 
 
 def _signature_of(fn: Callable[..., Any], types: Mapping[str, Any]) -> tuple[bool, Signature]:
@@ -165,9 +192,9 @@ def _signature_of(fn: Callable[..., Any], types: Mapping[str, Any]) -> tuple[boo
     try:
         signature = inspect.signature(fn)
     except (ValueError, TypeError):  # a builtin that does not tell
-        return False, Signature([
-            Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)
-        ])
+        return False, Signature(
+            [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
+        )
     names, extra = _namespaces(fn)
     extra.update(types)
     parameters = list(signature.parameters.values())
@@ -287,8 +314,15 @@ class _Compiler:
     Names of its own start with a prefix that no parameter has: a parameter may be called `type`.
     """
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        end: Iterable[str] = ("return {args}, {kwargs}",),
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
         self.binding = binding
+        self.end = tuple(end)
+        self.names = dict(names or {})
         self.parameters = list(binding.signature.parameters.values())
         self.prefix = "_"
         while any(each.name.startswith(self.prefix) for each in self.parameters):
@@ -334,12 +368,25 @@ class _Compiler:
             self.lines += self.checked(each, "")
         args = _tuple_of(required)
         if not others:
-            self.lines.append(f"return {args}, None")
+            self.finish(args, "None")
             return
         self.lines += [f"{self.own('args')} = {args}", f"{self.own('kwargs')} = None"]
         for each in others:
             self.other(each, positional)
-        self.lines.append(f"return {self.own('args')}, {self.own('kwargs')}")
+        self.finish(self.own("args"), self.own("kwargs"))
+
+    def finish(self, args: str, kwargs: str) -> None:
+        """Write what happens with the checked arguments."""
+        spelled = {name: self.own(f"with_{name}", value) for name, value in self.names.items()}
+        for line in self.end:
+            fields = {name for _, name, _, _ in Formatter().parse(line) if name}
+            self.lines.append(
+                line.format(
+                    **{name: self.own(f"to_{name}") for name in fields}
+                    | spelled
+                    | {"args": args, "kwargs": kwargs}
+                )
+            )
 
     def checked(self, parameter: Parameter, indent: str) -> list[str]:
         """Write the check of one parameter."""
@@ -358,8 +405,8 @@ class _Compiler:
         if parameter.kind is Parameter.VAR_POSITIONAL:
             self.lines.append(f"if {name}: {args} += {self.own('rest', self.rest(name))}({name})")
         elif parameter.kind is Parameter.VAR_KEYWORD:
-            extra = self.own("extra", self.extra(name))
-            self.lines.append(f"if {name}: {kwargs} = {{**({kwargs} or {{}}), **{extra}({name})}}")
+            surplus = self.own("surplus", self.surplus(name))
+            self.lines.append(f"if {name}: {kwargs} = {{**({kwargs} or {{}}), **{surplus}({name})}}")
         elif parameter.kind is Parameter.KEYWORD_ONLY:
             if parameter.default is Parameter.empty:
                 self.lines += self.checked(parameter, "")
@@ -415,7 +462,7 @@ class _Compiler:
             return lambda values: values
         return self.fixer(f"*{name}", lambda values: tuple(_each(part, enumerate(values)).values()))
 
-    def extra(self, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def surplus(self, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         """Return what corrects the surplus keyword arguments."""
         part = self.binding.corrections[name]
         if part.fix is None:

@@ -20,7 +20,7 @@ import reprlib
 import types
 import typing
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, ForwardRef, Literal, TypeAlias
 
@@ -197,12 +197,11 @@ def _fix_int(value: Any, depth: int = 0) -> Any:  # noqa: ARG001
     return whole
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: Any) -> Any:
     """Return the whole number that a real number equals, None if it equals none."""
-    if not isinstance(value, numbers.Real) or not math.isfinite(value):
-        return None
-    whole = int(value)
-    return whole if whole == value else None
+    if isinstance(value, numbers.Real) and math.isfinite(value) and value == math.floor(value):
+        return math.floor(value)
+    return None
 
 
 def _fix_float(value: Any, depth: int = 0) -> Any:  # noqa: ARG001
@@ -214,7 +213,7 @@ def _fix_float(value: Any, depth: int = 0) -> Any:  # noqa: ARG001
         near = float(value)
     except OverflowError:
         near = math.inf
-    if near != value and not math.isnan(value):
+    if near != value and value == value:  # noqa: PLR0124 - NaN differs from itself
         raise Mismatch.of(float, value, hint="no float has exactly this value")
     return near
 
@@ -538,14 +537,14 @@ def _each(values: Iterable[Any], part: Correction, depth: int) -> list[Any] | No
 
 
 def _rebuilt(bare: Any, value: Any, plain: Callable[[Any], Any], items: Any) -> Any:
-    """Build the corrected container. Only plain containers are: a subclass may hold more than its elements."""
+    """Build the corrected container. Only a plain one: a subclass may hold more than its elements."""
     if type(value) is not plain:
         hint = f"its elements need correction: pass a plain {plain.__name__}"
         raise Mismatch.of(bare, value, hint=hint)
     return plain(items)
 
 
-def _sequence_fixer(bare: Any, plain: type, part: Correction, sources: tuple[type, ...]) -> Fix:
+def _sequence_fixer(bare: Any, plain: Any, part: Correction, sources: tuple[type, ...]) -> Fix:
     """Make the fixer of list, tuple[X, ...], deque: of what is ordered."""
 
     def fix(value: Any, depth: int = 0) -> Any:
@@ -566,7 +565,7 @@ def _remade(bare: Any, value: Any, plain: Any, fixed: list[Any]) -> Any:
     return _rebuilt(bare, value, plain, fixed)
 
 
-def _set_fixer(bare: Any, plain: type, part: Correction) -> Fix:
+def _set_fixer(bare: Any, plain: Any, part: Correction) -> Fix:
     def fix(value: Any, depth: int = 0) -> Any:
         if type(value) is not list and not isinstance(value, plain):
             raise Mismatch.of(bare, value)
@@ -617,7 +616,7 @@ def _tuple_fixer(bare: Any, parts: list[Correction]) -> Fix:
     return fix
 
 
-def _mapping_fixer(bare: Any, origin: type, parts: tuple[Correction, Correction]) -> Fix:
+def _mapping_fixer(bare: Any, origin: Any, parts: tuple[Correction, Correction]) -> Fix:
     sources = (dict,) if origin in {collections.OrderedDict, collections.Counter} else ()
 
     def fix(value: Any, depth: int = 0) -> Any:
@@ -637,7 +636,9 @@ def _mapping_fixer(bare: Any, origin: type, parts: tuple[Correction, Correction]
     return fix
 
 
-def _each_of(names: list[Any], values: list[Any], part: Correction, depth: int, step: str) -> list[Any] | None:
+def _each_of(
+    names: list[Any], values: list[Any], part: Correction, depth: int, step: str
+) -> list[Any] | None:
     """Correct the keys or the items of a mapping; the path to what does not fit shows its key."""
     try:
         return _each(values, part, depth)
@@ -662,8 +663,8 @@ def _remapped(bare: Any, value: Any, origin: Any, fixed: dict[Any, Any]) -> Any:
     return _rebuilt(bare, value, dict, fixed)
 
 
-def _iterable_fixer(bare: Any, origin: type, part: Correction) -> Fix:
-    """Make the fixer of Sequence, Iterable and the like: any container of the kind, its elements corrected."""
+def _iterable_fixer(bare: Any, origin: Any, part: Correction) -> Fix:
+    """Make the fixer of Sequence, Iterable and the like: of any container of the kind."""
     plain, sources = _ABSTRACT[origin]
 
     def fix(value: Any, depth: int = 0) -> Any:
@@ -701,10 +702,12 @@ _ABSTRACT: dict[type, tuple[type | None, tuple[type, ...]]] = {
     collections.abc.Set: (set, (list,)),
     collections.abc.MutableSet: (set, (list,)),
 }
-_MAPPINGS = frozenset({
-    *(dict, collections.OrderedDict, collections.defaultdict, collections.Counter),
-    *(collections.abc.Mapping, collections.abc.MutableMapping),
-})
+_MAPPINGS = frozenset(
+    {
+        *(dict, collections.OrderedDict, collections.defaultdict, collections.Counter),
+        *(collections.abc.Mapping, collections.abc.MutableMapping),
+    }
+)
 
 
 def _container(bare: Any) -> _Made | None:
@@ -754,7 +757,7 @@ def _mapping(bare: Any, origin: type, arguments: tuple[Any, ...]) -> _Made:
 
 
 def _class(bare: Any) -> _Made | None:
-    """An ordinary class: its instances and nothing else."""
+    """Accept the instances of an ordinary class and nothing else."""
     if not isinstance(bare, type) or getattr(bare, "_is_protocol", False):
         return None
 

@@ -1,4 +1,4 @@
-"""How values are written as trees of plain JSON types: by their annotation, or tagged where it does not decide.
+"""How values are written as trees of plain JSON types: by their annotation, or tagged where it is silent.
 
 A tree is made of None, bool, int, float, str, list and dict with str keys (and bytes, where the format has
 them). Reading needs no annotation but for Unions: tags are resolved by the parser, and the correction makes
@@ -93,7 +93,7 @@ class Form(NamedTuple):
 
 
 PLAIN = Form(None)
-_PLAIN_TYPES = frozenset({int, str, float, bool, types.NoneType})
+_PLAIN_TYPES: frozenset[type] = frozenset({int, str, float, bool, types.NoneType})
 
 
 class Codec:
@@ -132,9 +132,10 @@ class Codec:
 
     def uncarried(self, value: Any) -> Uncarried:
         """Make the error for a value of a type that does not travel."""
-        name = type(value).__name__
-        article = "an" if name[:1].lower() in set("aeiou") else "a"
-        return Uncarried(f"{article} {name} cannot be carried by the {self.name} marshaller")
+        cls = type(value)
+        article = "an" if cls.__name__[:1].lower() in set("aeiou") else "a"
+        hint = " unless the annotation says so" if self.form(cls) is not self.undecided else ""
+        return Uncarried(f"{article} {cls.__name__} cannot be carried by the {self.name} marshaller{hint}")
 
     def _list(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
         return encoded(value, self.write, depth)
@@ -233,7 +234,8 @@ class Codec:
         if len(others) == 1:
             return self._optional_form(self.form(others[0]))
         members = {
-            label: (correction(each), self.form(each)) for label, each in zip(_labels(others), others, strict=True)
+            label: (correction(each), self.form(each))
+            for label, each in zip(_labels(others), others, strict=True)
         }
         if all(form is PLAIN for _, form in members.values()):
             return PLAIN
@@ -282,7 +284,7 @@ class Codec:
             tree = self._fields(_read(record, value), corrections(), forms(), depth)
             if not record.exact:
                 _rebuilds(value, lambda: whole.apply(revive(tree)), record.attributes)
-            return _escaped(tree)
+            return escaped(tree)
 
         def decode(tree: Any) -> Any:
             if type(tree) is not dict:
@@ -300,11 +302,7 @@ class Codec:
         name = ""
         try:
             for name, item in fields.items():
-                # Nobody has looked inside an instance yet: what would be corrected would not arrive as sent.
-                if name not in corrections:
-                    raise Uncarried("no such key is declared")
-                if not _stays(corrections[name], item):
-                    raise Uncarried(f"{shown(item)} where {text(corrections[name].annotation)} is declared")
+                _declared(corrections.get(name), item)
                 encode = forms[name].encode
                 tree[name] = item if encode is None else encode(item, depth + 1)
         except Uncarried as error:
@@ -397,7 +395,7 @@ class Codec:
 
     def _mapping_form(self, origin: type, arguments: tuple[Any, ...]) -> Form:
         key, item = map(self.form, arguments)
-        kind = dict if origin in {collections.abc.Mapping, collections.abc.MutableMapping} else origin
+        kind: Any = dict if origin in {collections.abc.Mapping, collections.abc.MutableMapping} else origin
 
         def encode(value: Any, depth: int) -> Any:
             if type(value) is not kind:
@@ -417,12 +415,12 @@ class Codec:
         encode = item.encode
         if {*map(type, value)} <= {str} and (key.encode is None or key is self.undecided):
             if encode is None:
-                return _escaped(dict(value) if type(value) is not dict else value)
-            return _escaped(self._items(value, encode, depth))
+                return escaped(dict(value) if type(value) is not dict else value)
+            return escaped(self._items(value, encode, depth))
         names = self._names(value, key, depth)
         items = list(value.values()) if encode is None else self._items(value, encode, depth).values()
         if {*map(type, names)} <= {str} and len(set(names)) == len(names):
-            return _escaped(dict(zip(names, items, strict=True)))
+            return escaped(dict(zip(names, items, strict=True)))
         return {"~dict": [list(pair) for pair in zip(names, items, strict=True)]}
 
     def _items(self, value: dict[Any, Any], encode: Encode, depth: int) -> dict[Any, Any]:
@@ -450,10 +448,12 @@ class Codec:
 
 _TAGGED: dict[type, str | None] = {**CONTAINER_TAGS}
 _SETS = frozenset({collections.abc.Set, collections.abc.MutableSet})
-_ITERABLES = frozenset({
-    *(collections.abc.Iterable, collections.abc.Reversible, collections.abc.Collection),
-    *(collections.abc.Sequence, collections.abc.MutableSequence),
-})
+_ITERABLES = frozenset(
+    {
+        *(collections.abc.Iterable, collections.abc.Reversible, collections.abc.Collection),
+        *(collections.abc.Sequence, collections.abc.MutableSequence),
+    }
+)
 
 
 def encoded(values: Iterable[Any], encode: Encode, depth: int) -> list[Any]:
@@ -462,7 +462,7 @@ def encoded(values: Iterable[Any], encode: Encode, depth: int) -> list[Any]:
     tree: list[Any] = []
     try:
         for item in values:
-            tree.append(encode(item, depth + 1))
+            tree.append(encode(item, depth + 1))  # noqa: PERF401 - its length tells where it failed
     except Uncarried as error:
         raise error.inside(f"[{len(tree)}]") from None
     return tree
@@ -478,7 +478,7 @@ def _scalar_writer(tag: str, write: Callable[[Any], Any]) -> Encode:
     return writer
 
 
-def _escaped(tree: dict[str, Any]) -> dict[str, Any]:
+def escaped(tree: dict[str, Any]) -> dict[str, Any]:
     """Write a dict that looks like a tag as what it is."""
     if len(tree) == 1 and is_marked(next(iter(tree))):
         return {"~dict": [list(pair) for pair in tree.items()]}
@@ -498,6 +498,17 @@ def _stays(part: Correction, value: Any) -> bool:
         return False
 
 
+def _declared(part: Correction | None, item: Any) -> None:
+    """Refuse a field's value that is not as declared: it would be corrected and not arrive as it is.
+
+    Nobody has looked inside an instance before.
+    """
+    if part is None:
+        raise Uncarried("no such key is declared")
+    if not _stays(part, item):
+        raise Uncarried(f"{shown(item)} where {text(part.annotation)} is declared")
+
+
 def _gives(part: Correction, value: Any, member: enum.Enum) -> bool:
     """Whether the correction of a value gives that member."""
     try:
@@ -515,19 +526,25 @@ def _read(record: Record, value: Any) -> dict[str, Any]:
 
 
 def _rebuilds(value: Any, rebuild: Callable[[], Any], attributes: Callable[[Any], Iterable[str]]) -> None:
-    """Refuse an instance that what was written does not bring back: its class has a say in its construction."""
+    """Refuse an instance that is not rebuilt from what was written, for its class has a say in that."""
     try:
         rebuilt = rebuild()
-        same = rebuilt == value or type(value).__eq__ is object.__eq__
+        same = type(rebuilt) is type(value) and (rebuilt == value or not _has_equality(type(value)))
         same = same and all(_same(getattr(rebuilt, each), getattr(value, each)) for each in attributes(value))
     except Exception as error:  # whatever the class raises
         raise Uncarried(f"{shown(value)} cannot be rebuilt: {error}") from error
     if not same:
-        raise Uncarried(f"{shown(value)} would not arrive as it is: its class does not rebuild it from its fields")
+        raise Uncarried(
+            f"{shown(value)} would not arrive as it is: its class does not rebuild it from its fields"
+        )
+
+
+def _has_equality(cls: Any) -> bool:
+    return bool(cls.__eq__ is not object.__eq__)
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is type(other) and bool(one == other or (one != one and other != other)))  # noqa: PLR0124
+    return one is other or (type(one) is type(other) and bool(one == other))
 
 
 def _concrete(cls: type[pathlib.PurePath]) -> type:

@@ -57,7 +57,7 @@ class Record:
         return {name: getattr(instance, field.attribute) for name, field in self.fields.items()}
 
     def attributes(self, instance: Any) -> list[str]:
-        """Return the names of all attributes that make an instance what it is, those not taken by building too."""
+        """Return the names of all attributes that make an instance what it is."""
         if dataclasses.is_dataclass(self.type):
             return [each.name for each in dataclasses.fields(self.type)]
         kept = getattr(type(instance), "__attrs_attrs__", ())
@@ -72,15 +72,18 @@ def record_of(annotation: Any) -> Record | None:
     if hasattr(declared, "__required_keys__") and hasattr(declared, "__total__"):
         return Record(dict, declared, functools.partial(_typed_dict_fields, annotation))
     if issubclass(declared, tuple) and hasattr(declared, "_fields"):
-        simple = declared.__new__.__qualname__ in {"__new__", f"{declared.__name__}.__new__"}
-        return Record(declared, declared, functools.partial(_tuple_fields, annotation), exact=simple)
+        # Only a class derived from the generated one can have a constructor of its own.
+        generated = tuple in declared.__bases__
+        return Record(declared, declared, functools.partial(_tuple_fields, annotation), exact=generated)
     if dataclasses.is_dataclass(declared):
         fields = functools.partial(_init_fields, annotation, {})
         return Record(declared, declared, fields, exact=_is_simple_dataclass(declared))
     if hasattr(declared, "__attrs_attrs__"):
         # Converters and validators may change what they are given.
         attributes = {each.alias: each.name for each in declared.__attrs_attrs__ if each.alias}
-        return Record(declared, declared, functools.partial(_init_fields, annotation, attributes), exact=False)
+        return Record(
+            declared, declared, functools.partial(_init_fields, annotation, attributes), exact=False
+        )
     return None
 
 

@@ -14,7 +14,7 @@ import datetime as dt
 import math
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dingo.marshaller.scalars import bytes_from_text, bytes_to_text, timedelta_from_text, timedelta_to_text
 
@@ -36,7 +36,8 @@ class Member:
     """A value as read from the wire together with the name of the Union's member that it was."""
 
     __slots__ = ("label", "tree")
-    __hash__ = None  # type: ignore[assignment] - it cannot hide in a set or in a key
+    # It cannot hide in a set or in a key.
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __init__(self, label: str, tree: Any) -> None:
         self.label = label
@@ -56,7 +57,8 @@ def moment_text(moment: dt.datetime | dt.time) -> str | None:
     zone = moment.tzinfo
     if moment.fold or not (zone is None or type(zone) is dt.timezone):
         return None
-    return moment.isoformat()
+    # fromisoformat takes an offset of less than a second for UTC.
+    return None if zone is not None and zone.utcoffset(None).microseconds else moment.isoformat()
 
 
 def _moment(moment: dt.datetime | dt.time) -> Any:
@@ -64,25 +66,36 @@ def _moment(moment: dt.datetime | dt.time) -> Any:
     said = moment_text(moment)
     if said is not None:
         return said
-    zone = moment.tzinfo
-    if zone is None or type(zone) is dt.timezone:
-        return [moment.isoformat(), None, moment.fold]
+    return [moment.replace(tzinfo=None).isoformat(), _zone(moment.tzinfo), moment.fold]
+
+
+def _zone(zone: dt.tzinfo | None) -> str | int | None:
+    """Write a zone: by its key, or as an offset in microseconds."""
+    if zone is None:
+        return None
+    if type(zone) is dt.timezone:
+        return zone.utcoffset(None) // dt.timedelta.resolution
     key = getattr(zone, "key", None)
     if type(zone).__module__.partition(".")[0] != "zoneinfo" or not isinstance(key, str):
         raise ValueError(f"its time zone is an object of type {type(zone).__name__}")
-    return [moment.replace(tzinfo=None).isoformat(), key, moment.fold]
+    return key
+
+
+def _read_zone(zone: str | int | None) -> dt.tzinfo | None:
+    if zone is None:
+        return None
+    if isinstance(zone, int):
+        return dt.timezone(dt.timedelta(microseconds=zone))
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - needed by few
+
+    return ZoneInfo(zone)
 
 
 def _read_moment(payload: Any, read: Callable[[str], Any]) -> Any:
     if isinstance(payload, str):
         return read(payload)
-    said, key, fold = payload
-    moment = read(said).replace(fold=fold)
-    if key is None:
-        return moment
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 - needed by few
-
-    return moment.replace(tzinfo=ZoneInfo(key))
+    said, zone, fold = payload
+    return read(said).replace(tzinfo=_read_zone(zone), fold=fold)
 
 
 # What each scalar's tag holds.

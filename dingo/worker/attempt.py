@@ -8,11 +8,10 @@ Thread pools and loops take the same steps; they differ only in how they run the
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from dingo.errors import BadArguments, BadReturn, RetryLater
-from dingo.events import Level, Origin
+from dingo.events import WORKER, Level, Origin
 from dingo.job import Fault
 from dingo.message.report import Code, Failure, Status
 from dingo.message.retry import RETRY_LATER_MAX, Retry
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from dingo.job import Job
     from dingo.timer import Alarm
+    from dingo.worker.limits import Limit
 
 _DEBUG = Level.DEBUG
 
@@ -31,16 +31,19 @@ _ERRORS_KEPT = 3
 
 
 class Attempt:
-    """One attempt at running one call. Made by `begin`; ended by `succeed` or `fail`, in the same worker."""
+    """One attempt at running one call. Made by `begin`; ended by `succeed` or `fail`, in the same worker.
 
-    __slots__ = ("_alarm", "_place", "_void", "args", "job", "stopping")
+    The end of the function and the end of its time may come together: `claim` says for whom of the two.
+    """
+
+    __slots__ = ("_alarm", "_place", "_rivals", "args", "job", "stopping")
 
     def __init__(self, job: Job, args: tuple[Any, ...]) -> None:
         self.job = job
         self.args = args
         self._alarm: Alarm | None = None
-        self._place = False  # whether it has a place under its task's limits, to be given back when it ends
-        self._void = False  # its time is over: whatever the function still does counts no more
+        self._place: Limit | None = None  # where it has a place, to be given back when the function has returned
+        self._rivals: list[None] = []  # with a time limit: one item, for who is first
         self.stopping = False  # its time is over and the pool is stopping the function
 
     @classmethod
@@ -49,98 +52,141 @@ class Attempt:
 
         `out_of_time(attempt)` is called on the timer's thread when it has had its `timeout`.
         """
-        plan = job._plan
-        limit = plan.limit
-        if job.ended or _expired(job) or (limit is not None and not limit.enter(job)):
-            return None
-        args = job.start()
+        plan, detail = job._plan, job._detail
+        place: Limit | None = vars(detail).pop("place", None) if detail is not None else None
+        args = None
+        if not (job.started or (detail is not None and detail.asleep) or _expired(job)):
+            if place is None and plan.limit is not None:
+                if not plan.limit.enter(job):
+                    return None
+                place = plan.limit
+            args = job.start()
         if args is None:
-            if limit is not None:
-                limit.leave()
+            if place is not None:
+                place.leave()
             return None
         attempt = cls(job, args)
-        if limit is not None:
-            attempt._place, job.detail().admitted = True, False
+        attempt._place = place
         option = plan.option
         if option.retry is not None or option.timeout is not None or job._detail is not None:
             job.detail().attempt += 1
         if option.timeout is not None:
             attempt._set_deadline(option.timeout, out_of_time)
         if plan.hub.floor <= _DEBUG:
-            plan.hub.tell(Origin.WORKER, "call.started", job)
+            plan.hub.tell(WORKER, "call.started", job)
         if option.monitor_progress:
-            job.mark(Status.RECEIVED)
-            job.mark(Status.STARTED)
+            attempt._tell_start()
         if plan.bridge.hooks.before_task:
             plan.bridge.hooks.run("before_task", Context(job))
         return attempt
+
+    def _tell_start(self) -> None:
+        if self.job.attempt <= 1:
+            self.job.mark_started()
+        else:
+            self.job.mark(Status.RECEIVED)
+            self.job.mark(Status.STARTED)
 
     def _set_deadline(self, timeout: float, out_of_time: Callable[[Attempt], object]) -> None:
         timer = self.job._plan.bridge.timer
         due = timer.time() + timeout
         self.job.detail().deadline = due
+        self._rivals = [None]
         self._alarm = timer.at(due, lambda: out_of_time(self))
+
+    def claim(self) -> bool:
+        """Claim to say how it ended. False where that has been said: whatever comes now counts no more."""
+        if self._alarm is None:
+            return True
+        try:
+            self._rivals.pop()
+        except IndexError:
+            return False
+        self._alarm.cancel()
+        return True
 
     def succeed(self, value: Any) -> None:
         """The function returned: correct the value, and end the call with it."""
         job, plan = self.job, self.job._plan
-        if self._void:
-            self._ended()
-            return
         try:
             if type(value) is not plan.exact:
                 value = plan.returned(value)
             if plan.bridge.config.marshal_locally:
                 value = plan.bridge.carried(job, value)
-        except BadReturn as error:
-            self._give_up(Fault(Code.BAD_RETURN, error))
-            self._ended()
+        except BaseException as error:
+            self.fail(error)
             return
-        self._stop_clock()
-        self._show_held()
-        if job.finish(Status.SUCCESS, value):
-            plan.bridge.hooks.run("on_success", Context(job), value)
-            plan.bridge.follow(job, plan.option.on_success, value)
+        if self.claim():
+            self._show_held()
+            if job.finish(Status.SUCCESS, value):
+                if plan.hub.floor <= _DEBUG:
+                    plan.hub.tell(WORKER, "call.finished", job)
+                plan.bridge.hooks.run("on_success", Context(job), value)
+                plan.bridge.follow(job, plan.option.on_success, value)
         self._ended()
 
     def fail(self, error: BaseException) -> None:
         """The function raised: try again later, or end the call."""
-        if not self._void:
-            self._retry_or_give_up(Fault(_code_of(error), error))
+        delay = self._settle(Fault(_code_of(error), error)) if self.claim() else None
         self._ended()
+        if delay is not None:
+            self._sleep(delay)
 
     def stopped(self) -> None:
-        """The pool stopped the function because its time was over."""
-        self._retry_or_give_up(self._timeout_fault("it was stopped"))
+        """The pool has stopped the function because its time was over."""
+        delay = self._settle(self._timeout_fault("it was stopped"))
         self._ended()
+        if delay is not None:
+            self._sleep(delay)
 
-    def out_of_time(self) -> bool:
-        """Its time is over, but its thread cannot be stopped. False where it has ended by itself meanwhile.
+    def out_of_time(self) -> None:
+        """Its time is over (that is claimed), but its thread cannot be stopped.
 
         A retry would run beside the first run, so there is one only where the policy names TimeoutError.
         """
-        if self.job.ended:
-            return False
-        self._void = True
+        job, aside = self.job, self.job._plan.bridge.aside
         fault = self._timeout_fault("its thread runs on")
-        policy = self.job._plan.option.retry
+        policy = job._plan.option.retry
         if policy is not None and any(issubclass(one, TimeoutError) for one in policy.on):
-            self._retry_or_give_up(fault)
-        elif self.job.finish(Status.FAILURE, fault):
-            failed(self.job, fault)
-        return True
+            aside.do(self._settle_and_sleep, fault)  # hooks may take their time: not on the timer's thread
+        elif job.finish(Status.FAILURE, fault):
+            aside.do(failed, job, fault)
+
+    def _settle_and_sleep(self, fault: Fault) -> None:
+        delay = self._settle(fault)
+        if delay is not None:
+            self._sleep(delay)
 
     def _timeout_fault(self, what: str) -> Fault:
         limit = self.job._plan.option.timeout
         return Fault(Code.TIMEOUT, TimeoutError(f"the attempt took longer than its timeout of {limit} s; {what}"))
 
-    def _retry_or_give_up(self, fault: Fault) -> None:
-        assert fault.error is not None
-        retry = self._retry_for(fault.error)
-        if retry is not None and not self.job.ended:
-            self._retry(retry, fault)
-        else:
+    def _settle(self, fault: Fault) -> float | None:
+        """Decide what follows a failure: another attempt, in so many seconds, or (None) the end of the call."""
+        delay = None if self.job.ended else self._retry_delay(fault)
+        if delay is None:
             self._give_up(fault)
+        else:
+            self._announce_retry(fault, delay)
+        return delay
+
+    def _retry_delay(self, fault: Fault) -> float | None:
+        error = fault.error
+        assert error is not None
+        policy = self._retry_for(error)
+        if policy is None:
+            return None
+        if isinstance(error, RetryLater) and error.delay is not None:
+            return error.delay
+        try:
+            return policy.delay(max(1, self.job.attempt))
+        except Exception as wrong:  # the user's own backoff
+            self.job._plan.hub.emit(
+                Origin.WORKER, Level.WARNING, "backoff.failed",
+                f"the backoff of task {self.job.name!r} raised {type(wrong).__name__}: there is no retry",
+                {"error": wrong}, error=wrong,
+            )  # fmt: skip
+            return None
 
     def _retry_for(self, error: BaseException) -> Retry | None:
         """Return the policy that allows one more attempt after this error, or None."""
@@ -156,13 +202,10 @@ class Attempt:
             return None
         return policy if done <= policy.max else None
 
-    def _retry(self, policy: Retry, fault: Fault) -> None:
-        job, plan, error = self.job, self.job._plan, fault.error
-        self._stop_clock()
-        detail = job.detail()
+    def _announce_retry(self, fault: Fault, delay: float) -> None:
+        job, plan, detail = self.job, self.job._plan, self.job.detail()
+        self._show_held()
         detail.attempt = max(1, detail.attempt)
-        asked = error.delay if isinstance(error, RetryLater) else None
-        delay = policy.delay(detail.attempt) if asked is None else asked
         detail.errors = (*detail.errors, fault.failure)[-_ERRORS_KEPT:]
         detail.fault = fault
         job.mark(Status.RETRY, failure=fault.failure)
@@ -171,14 +214,18 @@ class Attempt:
             f"{job.name} {job.id}: attempt {detail.attempt} failed ({fault.failure.type}); next in {delay:.3g} s",
             {"id": job.id, "name": job.name, "attempt": detail.attempt, "delay": delay, "failure": fault.failure},
         )  # fmt: skip
-        plan.bridge.hooks.run("on_retry", Context(job), error)
+        plan.bridge.hooks.run("on_retry", Context(job), fault.error)
+
+    def _sleep(self, delay: float) -> None:
+        """Have the call come again, the last thing: from then on another worker may have it."""
+        job, plan = self.job, self.job._plan
         plan.by_full_way()  # the short way counts no attempts
+        job.detail().asleep = True  # before it can be claimed: it may still stand in a queue from before
         if job.restore(self.args):
             plan.bridge.wait_for(job, plan.bridge.timer.time() + delay)
 
     def _give_up(self, fault: Fault) -> None:
         job = self.job
-        self._stop_clock()
         self._show_held()
         if job.finish(Status.FAILURE, fault):
             failed(job, fault)
@@ -187,25 +234,22 @@ class Attempt:
         if self.job._detail is not None and self.job._detail.held is not None:
             show_held(self.job)
 
-    def _stop_clock(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-
     def _ended(self) -> None:
+        """The function has returned: give its place back."""
         job, plan = self.job, self.job._plan
-        if self._place:
-            plan.limit.leave()
+        if self._place is not None:
+            self._place.leave()
         if plan.bridge.hooks.after_task:
             plan.bridge.hooks.run("after_task", Context(job), job.last)
-        if plan.hub.floor <= _DEBUG and job.ended:
-            plan.hub.tell(Origin.WORKER, "call.finished", job)
 
 
 def failed(job: Job, fault: Fault) -> None:
     """Tell of a call that ended in FAILURE: the event, the handlers and what was to follow. Once per call."""
     plan = job._plan
     plan.bridge.directory.remember(job)
-    ignored = plan.option.ignore_report
+    if plan.hub.floor <= _DEBUG:
+        plan.hub.tell(WORKER, "call.finished", job)
+    ignored = plan.option.ignore_report or (job._detail is not None and job._detail.follows)
     if plan.hub.floor <= Level.WARNING or ignored:
         plan.hub.emit(
             Origin.WORKER, Level.WARNING, "task.failed",
@@ -219,7 +263,7 @@ def failed(job: Job, fault: Fault) -> None:
     if hooks.on_failure:
         hooks.run("on_failure", Context(job), fault.failure)
     if plan.option.on_error:
-        plan.bridge.follow(job, plan.option.on_error, str(fault.failure.message))
+        plan.bridge.follow(job, plan.option.on_error, fault.failure.message or fault.failure.type)
 
 
 def fail_short(job: Job, error: BaseException, args: tuple[Any, ...]) -> None:
@@ -230,9 +274,7 @@ def fail_short(job: Job, error: BaseException, args: tuple[Any, ...]) -> None:
     if isinstance(error, RetryLater):
         Attempt(job, args).fail(error)
         return
-    fault = Fault(_code_of(error), error)
-    if job.finish(Status.FAILURE, fault):
-        failed(job, fault)
+    Attempt(job, args)._give_up(Fault(_code_of(error), error))
 
 
 def _code_of(error: BaseException) -> Code:
@@ -244,8 +286,6 @@ def _expired(job: Job) -> bool:
     if detail is None or detail.expires is None or job._plan.bridge.timer.time() < detail.expires:
         return False
     fault = Fault(Code.EXPIRED, failure=Failure(Code.EXPIRED, message="it had not started when it expired"))
-    if job.finish(Status.FAILURE, fault):
+    if job.start() is not None and job.finish(Status.FAILURE, fault):
         failed(job, fault)
-        with contextlib.suppress(AttributeError):
-            del job._args
     return True

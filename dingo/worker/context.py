@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dingo.blocking import here
+from dingo.blocking import Seat, here
 from dingo.message.report import Progress, Status
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ class Context:
     """
 
     __dingo_context__: ClassVar[bool] = True  # how a signature is told to have one
-    __slots__ = ("_job", "_loose", "state")
+    __slots__ = ("_job", "_loose", "_seat", "state")
 
-    def __init__(self, job: Job | None = None, **loose: Any) -> None:
+    def __init__(self, job: Job | None = None, seat: Seat | None = None, **loose: Any) -> None:
         self._job = job
+        self._seat = seat  # the worker thread that runs it, if one does
         self._loose = loose
         self.state: Any = loose.pop("state", None) if job is None else job._plan.bridge.state
         """What the app's `lifespan` yielded in this process."""
@@ -105,7 +106,9 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for this any more (cancelled, out of time, shut down): poll it and stop."""
-        return bool(self._loose.get("cancelled", False)) if self._job is None else self._job.ended
+        if self._job is None:
+            return bool(self._loose.get("cancelled", False))
+        return self._job.ended or (self._seat is not None and self._seat.abandoned)
 
     @property
     def previous(self) -> Any:
@@ -114,12 +117,12 @@ class Context:
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far it is. Without `monitor_progress` the newest of each tenth of a second travels."""
-        if self._job is not None:
+        if self._job is not None and not self.cancelled:
             _show(self._job, (Status.PROGRESS, None, None, Progress(done, total, message), self.attempt, 0.0))
 
     def save(self, value: Any) -> None:
         """Keep an intermediate value, which the caller reads as `result.saved`."""
-        if self._job is not None:
+        if self._job is not None and not self.cancelled:
             self._job.detail().saved = value
             _show(self._job, (Status.PROGRESS, value, None, None, self.attempt, 0.0))
 
@@ -132,8 +135,8 @@ class Context:
 
 def current() -> Context:
     """Return the context of the call that runs here; a detached one outside of any."""
-    job = on_loop.get() or (here.seat.job if here.seat is not None else None)
-    return Context(job)
+    seat = here.seat
+    return Context(on_loop.get() or (seat.job if seat is not None else None), seat)
 
 
 def _show(job: Job, mark: Mark) -> None:

@@ -1,12 +1,15 @@
 """Limits: how many calls of one task run at once, and how often one may start.
 
-A call that finds no place waits here, not in a worker: the pool goes on with other tasks meanwhile.
+A call that finds no place waits here, not in a worker: the pool goes on with other tasks meanwhile. When it is
+given one it goes back into its pool with the place in hand (`Detail.place`); whoever takes it from there, to run
+it or to find that it has ended, gives the place back.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -25,18 +28,29 @@ class Limit:
         self._rate = rate
         self._running = 0
         self._next_start = 0.0
-        self._queue: deque[Job] = deque()
+        self._waits = False  # whether the timer will call for the next start
+        self._queue: list[tuple[int, int, Job]] = []  # a heap: by priority, then by arrival
+        self._number = itertools.count()
+        self._open = 0
+
+    def expect(self, job: Job) -> None:
+        """Count an accepted call, until it ends."""
+        with self._lock:
+            self._open += 1
+        if not job.watch(latch=self._forget):
+            self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._open -= 1
+            self._lock.notify_all()
 
     def enter(self, job: Job) -> bool:
         """Take a place. False where there is none now: the call then comes back to its pool by itself."""
-        detail = job.detail()
         with self._lock:
-            if detail.admitted:
-                return True
             if not self._queue and self._take():
-                detail.admitted = True
                 return True
-            self._queue.append(job)
+            heapq.heappush(self._queue, (-job._plan.option.priority, next(self._number), job))
             self._wake_later()
             return False
 
@@ -47,19 +61,19 @@ class Limit:
         self._admit()
 
     def wait_empty(self, until: float | None) -> None:
-        """Wait until nothing waits here any more, or until that moment (time.monotonic)."""
+        """Wait until all calls counted have ended, or until that moment (time.monotonic)."""
         with self._lock:
-            self._lock.wait_for(lambda: not self._queue, None if until is None else max(0.0, until - monotonic()))
+            self._lock.wait_for(lambda: not self._open, None if until is None else max(0.0, until - monotonic()))
 
     def waiting(self) -> list[Job]:
-        """Return the calls that wait here."""
+        """Return the calls that wait here, in the order they will be given a place."""
         with self._lock:
-            return list(self._queue)
+            return [job for _, _, job in sorted(self._queue)]
 
     def drain(self) -> list[Job]:
         """Take out all that wait."""
         with self._lock:
-            jobs = list(self._queue)
+            jobs = [job for _, _, job in sorted(self._queue)]
             self._queue.clear()
         return jobs
 
@@ -76,22 +90,23 @@ class Limit:
 
     def _wake_later(self) -> None:
         # Only the rate passes by itself; a place is given back by leave().
-        if self._rate is not None and (self._max is None or self._running < self._max):
-            self._timer.at(self._next_start, self._admit)
+        if self._rate is not None and not self._waits and (self._max is None or self._running < self._max):
+            self._waits = True
+            self._timer.at(self._next_start, self._ring)
+
+    def _ring(self) -> None:
+        with self._lock:
+            self._waits = False
+        self._admit()
 
     def _admit(self) -> None:
-        admitted = []
         with self._lock:
             while self._queue:
-                if self._queue[0].ended:
-                    self._queue.popleft()
-                    continue
-                if not self._take():
-                    self._wake_later()
-                    break
-                job = self._queue.popleft()
-                job.detail().admitted = True
-                admitted.append(job)
-            self._lock.notify_all()
-        for job in admitted:
-            job._plan.pool.put(job)
+                job = self._queue[0][2]
+                if not job.started:  # else it was withdrawn, or is run by one who waits for it
+                    if not self._take():
+                        self._wake_later()
+                        return
+                    job.detail().place = self
+                    job._plan.bridge.put_back(job)
+                heapq.heappop(self._queue)

@@ -175,18 +175,20 @@ class _Line:
     async def _invoke(self, job: Job, attempt: Attempt) -> None:
         try:
             value = await job._plan.run(*attempt.args, **(job._kwargs or {}))
-        except asyncio.CancelledError as error:
+        except BaseException as error:
             if attempt.stopping:
                 attempt.stopped()
-            else:
-                attempt.fail(error)
-        except BaseException as error:
+                return
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next
             attempt.fail(error)
         else:
-            attempt.succeed(value)
+            if attempt.stopping:
+                attempt.stopped()
+            else:
+                attempt.succeed(value)
 
     def _stop_attempt(self, attempt: Attempt) -> None:
-        attempt.stopping = True
-        self._cancel(attempt.job)
+        if attempt.claim():
+            attempt.stopping = True
+            self._cancel(attempt.job)

@@ -20,9 +20,9 @@ from queue import Empty
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from dingo.blocking import here
-from dingo.events import Level, Origin
-from dingo.job import HAS_GIL, Fault
+from dingo.blocking import HAS_GIL, here
+from dingo.events import WORKER, Level, Origin
+from dingo.job import Fault
 from dingo.message.report import Code, Failure, Status
 from dingo.worker.attempt import Attempt, fail_short, failed
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dingo.events import Hub
     from dingo.job import Job
 
+_DEBUG = Level.DEBUG
 _SUCCESS = Status.SUCCESS
 
 # A waiting worker runs what it waits for itself, one inside the other, up to so many deep; each level takes
@@ -162,6 +163,34 @@ def perform(job: Job, seat: Seat) -> bool:
         attempt.succeed(value)
     seat.job = before
     return seat.abandoned
+
+
+def perform_told(job: Job, seat: Seat) -> bool:
+    """Run a call by the short way, and tell of it: to listeners, and in its own reports if it is monitored."""
+    args = job.start()
+    if args is None:
+        return False
+    plan = job._plan
+    hub = plan.hub
+    told = hub.floor <= _DEBUG
+    if plan.option.monitor_progress:
+        job.mark_started()
+    if told:
+        hub.tell(WORKER, "call.started", job)
+    before, seat.job = seat.job, job
+    try:
+        kwargs = job._kwargs
+        value = plan.run(*args) if kwargs is None else plan.run(*args, **kwargs)
+        if type(value) is not plan.exact:
+            value = plan.returned(value)
+    except BaseException as error:
+        fail_short(job, error, args)
+    else:
+        job.finish(_SUCCESS, value)
+    seat.job = before
+    if told and job.ended:
+        hub.tell(WORKER, "call.finished", job)
+    return False
 
 
 class ThreadPool:

@@ -1,0 +1,232 @@
+"""The roles an App is made of: who calls them, from which thread, what may block and what may raise.
+
+A broker is a Producer and a Consumer, a backend a Reporter and a Store; one object may take several roles. All
+of them deal in batches, and in bytes: what is in a frame is `dingo.message.frame`'s business. The suites in
+`dingo.testing.suites` say the same in code, and every implementation passes them.
+
+    caller                                                      worker
+    send(envelopes)  -> Producer ~~> Consumer -> claim(...) -> deliveries
+    collect(reply)   <- Store    <~~ Reporter <- report(...)  or, where the consumer is the reporter too,
+                                     Consumer <- settle(...)  with the reports in it, in one step
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from dingo.message.report import Report
+    from dingo.message.task import Header, TaskMessage
+
+
+class Role(enum.StrEnum):
+    """What a component can be to an App."""
+
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    NAMED_CONSUMER = "named_consumer"
+    REPORTER = "reporter"
+    STORE = "store"
+
+
+@dataclass(slots=True)
+class Envelope:
+    """A task on its way to a queue. Times are seconds since the epoch.
+
+    `frame` is all that a worker needs; the other fields repeat what a broker needs of it. `priority`: 9 first.
+    `due`: not before; `reply`: the address of who wants the reports, "" for nobody.
+    """
+
+    queue: str
+    id: str
+    name: str
+    frame: bytes
+    priority: int = 4
+    due: float | None = None
+    reply: str = ""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A task that a consumer has claimed and must settle.
+
+    `token` is the broker's: it tells this claim from an earlier one of the same task, so that a late settling
+    changes nothing. `suspect`: a worker died that had claimed it, and it may be why; its start is to be
+    recorded with `Consumer.starting` before it runs.
+    """
+
+    envelope: Envelope
+    token: Any
+    suspect: bool = False
+    starts: int = 0
+
+
+@dataclass(slots=True)
+class ReportEnvelope:
+    """A report on its way to who waits for it.
+
+    `final`: it is the last one of its call, to be kept `keep` seconds for whoever asks by id.
+    """
+
+    reply: str
+    id: str
+    name: str
+    frame: bytes
+    final: bool = False
+    keep: float = 0.0
+
+
+class Verdict(enum.Enum):
+    """What becomes of a claimed task."""
+
+    ACK = "ack"
+    """It is done: forget it."""
+    RETURN = "return"
+    """It was not started: another worker may have it at once. No attempt is counted."""
+    LATER = "later"
+    """It is to come again when due (a retry, or parked for a worker that knows it), with a new frame if any."""
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The verdict on one delivery, with the reports and the tasks that go with it.
+
+    Where the consumer is also the reporter, all of it happens or nothing does. Of a stale delivery (its claim
+    was given to another worker) nothing happens.
+    """
+
+    delivery: Delivery
+    verdict: Verdict = Verdict.ACK
+    reports: list[ReportEnvelope] = field(default_factory=list)
+    due: float | None = None
+    frame: bytes | None = None
+
+
+class Component(Protocol):
+    """What all components have in common."""
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Connect. `emit(level, code, message, payload)` tells what happens inside. Raises BrokerUnavailable."""
+
+    def close(self) -> None:
+        """Let go of everything, claims that were not settled too. Idempotent."""
+
+
+@runtime_checkable
+class Producer(Component, Protocol):
+    """Gets tasks to a broker. Called by the app's sender thread alone."""
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Return when the broker is responsible for all of them; a task sent again under its id counts once.
+
+        Raises BrokerUnavailable (the same batch is sent again later) and SendUncertain (alike).
+        """
+
+
+@runtime_checkable
+class Consumer(Component, Protocol):
+    """Gets tasks from a broker. Called by the worker's I/O thread alone, but for `wake`."""
+
+    def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
+        """Claim up to `room` due tasks, best first; wait up to `wait` seconds for the first of them.
+
+        Returns early, maybe empty, after `wake`. Raises BrokerUnavailable.
+        """
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Carry out verdicts. Return those that were stale. Raises BrokerUnavailable: all come again then."""
+
+    def starting(self, delivery: Delivery) -> int:
+        """Record the start of a suspect; return how many starts are recorded now."""
+
+    def keep_alive(self) -> None:
+        """Say that this worker lives: called every third of the lease, from a thread of its own."""
+
+    def wake(self) -> None:
+        """Make a waiting `claim` return. Called from any thread."""
+
+
+@runtime_checkable
+class NamedConsumer(Consumer, Protocol):
+    """A consumer with a queue for each task name: a worker then gets only what it has registered."""
+
+    named: bool
+
+
+@runtime_checkable
+class Reporter(Component, Protocol):
+    """Gets reports to a backend. Called by the worker's I/O thread alone."""
+
+    def report(self, reports: Sequence[ReportEnvelope]) -> None:
+        """Return when the backend is responsible for all of them. Raises BrokerUnavailable."""
+
+
+@runtime_checkable
+class Store(Component, Protocol):
+    """Gets reports to callers, and answers questions about calls. `collect` is the receiver thread's alone."""
+
+    def collect(self, reply: str, wait: float) -> list[bytes]:
+        """Return the frames of all new reports for this address; wait up to `wait` seconds for the first."""
+
+    def fetch(self, id: str, name: str | None) -> StoredCall | None:
+        """Return what is known of a call: its final frame if it has ended. None: nothing is."""
+
+    def forget(self, id: str, name: str | None) -> bool:
+        """Delete what is kept of a call; whether there was something."""
+
+    def cancel(self, id: str, name: str) -> bool:
+        """Withdraw a call that waits and report it CANCELLED, or ask its worker to stop it. False: it has ended."""
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return. Called from any thread."""
+
+
+@dataclass(slots=True)
+class StoredCall:
+    """What a store knows of a call. `state`: "waiting", "delayed", "running" or "ended" (then with `frame`)."""
+
+    id: str
+    name: str
+    state: str
+    frame: bytes | None = None
+    queue: str = ""
+    due: float | None = None
+
+
+class Marshaller(Protocol):
+    """Values to bytes and back. Any thread may call it. `fn` is None where only the name is known."""
+
+    def prepare(self, name: str, fn: Callable[..., Any]) -> None:
+        """See a task before anything of it is carried."""
+
+    def encode_task(self, fn: Callable[..., Any] | None, task: TaskMessage) -> bytes:
+        """Put the arguments into bytes. Raises BadArguments."""
+
+    def decode_task(self, fn: Callable[..., Any] | None, header: Header, data: bytes) -> TaskMessage:
+        """Read them again. Raises BadMessage, BadArguments."""
+
+    def encode_report(self, fn: Callable[..., Any] | None, report: Report) -> bytes:
+        """Put a report into bytes, but for its id and name. Raises BadReturn."""
+
+    def decode_report(self, fn: Callable[..., Any] | None, header: Header, data: bytes) -> Report:
+        """Read it again. Raises BadMessage."""
+
+
+class Invoker(Protocol):
+    """Runs functions, in the worker."""
+
+    def invoke(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function and return what it returns."""
+
+    def returned(self, fn: Callable[..., Any], value: Any) -> Any:
+        """Turn what was returned into what is reported."""
+
+
+class IDMaker(Protocol):
+    """Makes ids of calls. Any thread may call it."""
+
+    def new_id(self) -> str:
+        """Return an id that no other call of the task has."""

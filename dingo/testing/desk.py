@@ -1,0 +1,73 @@
+"""Desk: an app taken off its broker for the length of a test, with a clock to advance."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dingo.app import App
+    from dingo.bridge.local import LocalBridge
+    from dingo.config import Config
+
+# How long the end of a test waits for tasks that still run (seconds).
+_GRACE = 10.0
+
+
+class Desk:
+    """What `local` gives: the app runs in this process, through its marshallers, by a clock of its own."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def advance(self, seconds: float) -> None:
+        """Put the clock forward. When it returns, what is due by then is on its way to a worker.
+
+        A retry counts its delay from the failure before it: advance once for each.
+        """
+        self._app._opened().timer.advance(seconds)
+
+
+@contextlib.contextmanager
+def detached(app: App, config: Config) -> Iterator[None]:
+    """Give the app a fresh inside for a while. What it was before, and whoever holds it, is left alone."""
+    with app._lock:
+        inside = {name: getattr(app, name) for name in ("_bridge", "_calls", "_base", "_plans", "_closed", "_closing")}
+        before = app.config
+        app.config = config
+        _replace(app, _bridge=None, _calls={}, _base={}, _plans=type(app._plans)(), _closed=False, _closing=None)
+    try:
+        yield
+    finally:
+        with app._lock:
+            app.config = before
+            _replace(app, **inside)
+
+
+def _replace(app: App, **inside: Any) -> None:
+    for name, value in inside.items():
+        setattr(app, name, value)
+
+
+@contextlib.contextmanager
+def local(app: App) -> Iterator[Desk]:
+    """Run the app in this process for a while: no broker, marshalling on, a clock to advance.
+
+    At the end what is queued runs, and what is delayed ends FAILURE/SHUTDOWN; after an exception nothing more
+    is started.
+    """
+    with detached(app, app.config.replace(marshal_locally=True)):
+        bridge = app._opened()
+        drain = False
+        try:
+            yield Desk(app)
+            drain = True
+        finally:
+            _close(app, bridge, drain=drain)
+
+
+def _close(app: App, bridge: LocalBridge, *, drain: bool) -> None:
+    app._refuse_calls()
+    bridge.close(_GRACE, drain=drain)

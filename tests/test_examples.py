@@ -1,0 +1,62 @@
+"""Every example in examples/local runs, without a warning, and prints what its docstring says."""
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "local"
+SECONDS = 60
+
+# Its output has times in it; it has tests of its own below.
+CENSUS = EXAMPLES / "stdlib_census.py"
+
+
+def run(path, *arguments, **environment):
+    """Run a program as a reader would; warnings are errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(path), *arguments],
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+    )  # fmt: skip
+
+
+def promised(path):
+    """Return what the "Prints:" section of a program's docstring says it prints."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False)
+    _, separator, printed = docstring.partition("\nPrints:\n")
+    assert separator, f"{path.name} does not say what it prints"
+    return textwrap.dedent(printed).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("path", sorted(set(EXAMPLES.glob("*.py")) - {CENSUS}), ids=lambda path: path.stem)
+def test_an_example_prints_what_it_says(path):
+    done = run(path)
+    assert done.stderr == ""
+    assert done.stdout == promised(path)
+    assert done.returncode == 0
+
+
+def test_the_census_finds_the_same_as_a_plain_pool():
+    pytest.importorskip("rich")
+    done = run(CENSUS, "--limit", "60", COLUMNS="200")
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "60 modules" in done.stdout
+    assert "Totals are identical." in done.stdout
+
+
+def test_the_census_shows_an_event_for_what_cannot_be_parsed():
+    pytest.importorskip("rich")
+    done = run(CENSUS, "--limit", "5", COLUMNS="200")
+    assert "broken on purpose" in done.stdout
+    assert "WARNING task.failed SyntaxError: '(' was never closed (broken.unclosed, line 1)" in done.stdout
+
+
+def test_every_example_is_listed_in_the_readme_of_examples():
+    listed = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if f"local/{path.name}" not in listed] == []
