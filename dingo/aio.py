@@ -54,4 +54,7 @@ class Aio:
 
     async def close(self, timeout: float | None = None, *, drain: bool = True) -> None:
         """As `App.close`."""
-        await asyncio.to_thread(self._app.close, timeout, drain=drain)
+        if self._app.inside:
+            self._app.close(timeout, drain=drain)  # which returns at once
+        else:
+            await asyncio.to_thread(self._app.close, timeout, drain=drain)

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import atexit
+import datetime
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, cast, overload
 
 from dingo.aio import Aio
-from dingo.blocking import here
+from dingo.blocking import away, here
 from dingo.bridge.local import LocalBridge
+from dingo.bridge.rewiring import Parts
 from dingo.caller.bulk import send_many, stream
 from dingo.components import Components
 from dingo.config import Config
-from dingo.errors import AppClosed, NotAttached
+from dingo.contracts import Role, StoredCall
+from dingo.errors import AlreadyAttached, AppClosed, BadConfig, BadOption, NotAttached, NotRegistered
 from dingo.events import Hub, Level, Origin, Subscription
 from dingo.hooks import Hooks
-from dingo.message.option import Option, OptionFields
+from dingo.message.frame import decode
+from dingo.message.option import Option, OptionFields, laid_over
 from dingo.message.report import Failure, Status
 from dingo.plan import Plan, refusal
 from dingo.registry import AsyncTask, Registration, Registry, Task
-from dingo.worker.context import Context, current
+from dingo.worker.context import Context, current, on_loop
 
 if TYPE_CHECKING:
-    import datetime
     from types import TracebackType
 
+    from dingo.bridge.remote import RemoteCaller
     from dingo.caller.executor import Executor
     from dingo.caller.result import Result
     from dingo.contracts import IDMaker, Marshaller
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
 
 # Reporting what did not end in time takes a moment after the time is over (seconds).
 _CLOSING_MARGIN = 1.0
+
+AnyBridge: TypeAlias = "LocalBridge | RemoteCaller"
+
+_REFUSED = "the app is closed: open it again (`with app:`) or make a new one"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,8 +72,9 @@ class CallInfo:
 class Allocation:
     """The workers that one `allocate` started for one name."""
 
-    def __init__(self, bridge: LocalBridge, name: str, count: int, share: int) -> None:
+    def __init__(self, bridge: LocalBridge, name: str, count: int, share: int, kind: str) -> None:
         self._bridge = bridge
+        self._kind = kind
         self._share = share
         self.name = name
         self.count = count
@@ -88,11 +97,12 @@ class Allocation:
     def resize(self, count: int) -> None:
         """Have `count` workers instead. Raises ValueError for less than 1."""
         _check_count("count", count, 1)
-        more, self.count = count - self.count, count
+        more = count - self.count
         if more > 0:
-            self._bridge.allocate(self.name, more, None)
+            self._bridge.allocate(self.name, more, self._kind)
         elif more < 0:
             self._bridge.deallocate(self.name, -more)
+        self.count = count
 
 
 def _check_count(what: str, value: object, least: int) -> None:
@@ -120,7 +130,10 @@ class App:
         self._hub = Hub(self._refresh)
         self._hooks = Hooks(self._hub)
         self._lifespan: Callable[[], Any] | None = None
-        self._bridge: LocalBridge | None = None
+        self._parts = Parts()
+        self._bridge: AnyBridge | None = None  # where calls go
+        self._here: LocalBridge | None = None  # where functions run in this process: the same in local mode
+        self._retired: list[LocalBridge] = []  # what was accepted locally before a rewiring is finished there
         self._plans: weakref.WeakSet[Plan] = weakref.WeakSet()
         self._base: dict[str, Plan] = {}
         self._closed = False
@@ -132,7 +145,8 @@ class App:
         """Mode, state and how many tasks."""
         state = "closed" if self._closed else "open" if self._bridge is not None else "idle"
         tasks = f"{len(self._registry)} task{'' if len(self._registry) == 1 else 's'}"
-        return f"<App {self.name!r} local | {state} | {tasks}>"
+        mode = f"remote | {self._parts}" if self._parts else "local"
+        return f"<App {self.name!r} {mode} | {state} | {tasks}>"
 
     # -- registering ------------------------------------------------------------------------------------------
 
@@ -197,7 +211,7 @@ class App:
         """Register the decorated function: `@app.task` or `@app.task(name=..., **options)`. Raises as `register`."""
 
         def decorate(fn: Callable[..., Any]) -> Any:
-            return self.register(name or getattr(fn, "__name__", ""), fn, replace=replace, types=types, **options)
+            return self.register(getattr(fn, "__name__", "") if name is None else name, fn, replace=replace, types=types, **options)
 
         return decorate if fn is None else decorate(fn)
 
@@ -319,27 +333,27 @@ class App:
 
     def plan_for(self, registration: Registration, given: Mapping[str, Any]) -> Plan:
         """Return the compiled plan of a task with options on top. Opens the app. Raises AppClosed, BadOption."""
-        self._open()
         with self._lock:
+            self._open()
+            self._resolve(registration)
             base = self._base.get(registration.name)
             if not given and base is not None and base.registration is registration:
                 return base
             self._check_components(Option.of(given, registration.option))
             plan = Plan(registration, given)
-            self._compile(plan)
+            self._compile(plan, self._bridge)
             if not given:
                 self._base[registration.name] = plan
             return plan
 
-    def _compile(self, plan: Plan) -> None:
-        assert self._bridge is not None
-        plan.compile(self._bridge, self._components)
+    def _compile(self, plan: Plan, bridge: AnyBridge | None = None) -> None:
+        plan.compile(plan.bridge if bridge is None else bridge, self._components)
         self._plans.add(plan)
 
     def _refresh(self, name: str | None = None) -> None:
         """Compile plans anew, because something they depend on has changed."""
         with self._lock:
-            if self._bridge is None:
+            if self._bridge is None or self._closed:
                 return
             for plan in tuple(self._plans):
                 if name is None or name in (plan.name, plan.lane):
@@ -352,18 +366,19 @@ class App:
     def allocate(self, name: str, count: int = 1, share: int = 0, *, pool: str | None = None) -> Allocation:
         """Start `count` workers for one name now, in this process; more at each call.
 
-        `share`: how many of them share one channel for reports, 0 for all. `pool`: "thread", "async" (an event
+        `share`: how many of them share one channel for reports, 0 for all. `pool`: "thread", "process", "async" (an event
         loop each; chosen by itself for `async def`). Raises ValueError for a wrong count, share or pool and
         changes nothing then; NotRegistered; AppClosed.
         """
         registration = self._registry.get(name)
         _check_count("count", count, 1)
         _check_count("share", share, 0)
-        self._open()
+        self._opened()
+        self._resolve(registration)
         kind = _pool_kind(registration, pool)
-        assert self._bridge is not None
-        self._bridge.allocate(name, count, kind)
-        return Allocation(self._bridge, name, count, share)
+        bridge = self._worker()
+        bridge.allocate(name, count, kind)
+        return Allocation(bridge, name, count, share, kind)
 
     def lifespan(self, fn: F) -> F:
         """Have a context manager (sync or async) entered once in every worker process: `context.state`."""
@@ -382,11 +397,13 @@ class App:
         return Executor(self._executor_plan, name)
 
     def _executor_plan(self, fn: Callable[..., Any], lane: str | None) -> Plan:
-        self._open()
         with self._lock:
+            home = self._home()
+            if lane is not None and home is self._bridge:
+                self._plan_of(lane)  # which starts the workers that its options ask for
             registration = Registration("dingo.executor", fn, {}, None)
             plan = Plan(registration, {}, lane=lane)
-            self._compile(plan)
+            self._compile(plan, home)
             return plan
 
     # -- hooks and events ----------------------------------------------------------------------------------------------
@@ -438,11 +455,12 @@ class App:
     def result(self, id: str, name: str | None = None) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound (unknown, or several tasks share the id)."""
         names = [name] if name is not None else [one.name for one in self._registry]
-        return cast("Result[Any]", self._opened().directory.find(id, names))
+        return self._opened().find(id, names, self._plan_of)
 
     def forget(self, id: str, name: str | None = None) -> None:
         """Let go of a call's result. Raises ResultNotFound."""
-        self._opened().directory.forget(self.result(id, name))
+        names = [name] if name is not None else [one.name for one in self._registry]
+        self._opened().forget(id, names)
 
     def pending(self, queue: str | None = None) -> list[CallInfo]:
         """List the calls that wait for a worker, in one queue or in all."""
@@ -454,16 +472,16 @@ class App:
 
     def failed(self) -> list[CallInfo]:
         """List the failed calls that are still known, oldest first."""
-        return [_info(job) for job in self._opened().directory.ended(Status.FAILURE)]
+        return [_info(job) for job in self._opened().ended(Status.FAILURE)]
 
     def succeeded(self) -> list[CallInfo]:
         """List the successful calls that are still known: locally those whose id was asked for."""
-        return [_info(job) for job in self._opened().directory.ended(Status.SUCCESS)]
+        return [_info(job) for job in self._opened().ended(Status.SUCCESS)]
 
     def purge(self, queue: str) -> int:
         """Cancel all calls that wait in a queue, delayed ones included; return how many."""
         bridge = self._opened()
-        return sum(bridge.cancel(job) for job in (*bridge.pending(queue), *bridge.delayed(queue)))
+        return sum(bridge.purge(call) for call in (*bridge.pending(queue), *bridge.delayed(queue)))
 
     @property
     def aio(self) -> Aio:
@@ -477,18 +495,46 @@ class App:
 
         Raises BadOption for an object without a role.
         """
-        del roles
-        raise NotAttached(f"components for a broker cannot be attached in this version: {components!r}")
+        with self._lock:
+            if self._closed:
+                raise AppClosed(_REFUSED)
+            if self._bridge is not None and self._parts:
+                raise AlreadyAttached("calls go through a broker already: rewire an app before its first use")
+            self._parts.attach(components, roles)
+            self._start_over()
 
     def connect(self, broker: str, backend: str | None = None, *, role: str = "both") -> None:
-        """Build and use the components for a broker's URL. Raises BadConfig for a URL that makes no sense."""
-        del backend, role
-        raise NotAttached(f"this version of dingo runs in this process only: it cannot connect to {broker!r}")
+        """Build and use the components for a broker's URL, and for a backend's if that is another.
+
+        `role`: "caller" (Producer and Store), "worker" (Consumer and Reporter) or "both". Opens no connection.
+        Raises BadConfig for a URL that makes no sense, BadOption, AlreadyAttached.
+        """
+        from dingo import kombu  # noqa: PLC0415 - the only door to brokers, opened by those who connect
+
+        if role not in ("caller", "worker", "both"):
+            raise BadOption(f'role is "caller", "worker" or "both", not {role!r}')
+        if backend is not None and backend != broker:
+            raise BadConfig("a backend other than the broker is not supported in this version")
+        components = []
+        if role != "worker":
+            components += [kombu.producer(broker, self.config), kombu.store(broker, self.config)]
+        if role != "caller":
+            components.append(kombu.worker(broker, self.config))
+        self.use(*components)
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
         broker = broker or self.config.broker or os.environ.get("DINGO_BROKER") or None
         if broker is not None and broker != "local":
             self.connect(broker, backend or self.config.backend or os.environ.get("DINGO_BACKEND"))
+
+    def _start_over(self) -> None:
+        """Have the next use build the bridges anew; what runs locally is finished by the one there is."""
+        if self._here is not None:
+            self._retired.append(self._here)
+        self._bridge = self._here = None
+        self._calls.clear()
+        self._base.clear()
+        self._plans.clear()
 
     # -- opening and closing ---------------------------------------------------------------------------------------------------
 
@@ -497,16 +543,70 @@ class App:
             return
         with self._lock:
             if self._closed:
-                raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+                raise AppClosed(_REFUSED)
             if self._bridge is None:
-                self._bridge = LocalBridge(
-                    self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan
-                )
-        self._resolve()
+                self._resolve(*self._registry)
+                self._bridge = self._make_caller()
 
-    def _resolve(self) -> None:
+    def _make_caller(self) -> AnyBridge:
+        if not self._parts:
+            self._here = self._make_local()
+            return self._here
+        from dingo.bridge.remote import RemoteCaller  # noqa: PLC0415 - only for those who are connected
+
+        return RemoteCaller(
+            self.config, self._hub, self._hooks, self._parts.get(Role.PRODUCER), self._parts.get(Role.STORE)
+        )
+
+    def _make_local(self) -> LocalBridge:
+        return LocalBridge(self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan)
+
+    def _home(self) -> LocalBridge:
+        """Return where functions run in this process."""
+        with self._lock:
+            self._open()
+            if self._here is None:
+                self._here = self._make_local()
+            return self._here
+
+    def _worker(self, queues: tuple[str, ...] = ()) -> LocalBridge:
+        """Return what runs this app's tasks in this process. Over a broker it consumes from now on."""
+        with self._lock:
+            self._open()
+            if not self._parts:
+                return self._home()
+            if self._here is None:
+                self._here = self._make_worker(queues)
+            return self._here
+
+    def _make_worker(self, queues: tuple[str, ...]) -> LocalBridge:
+        from dingo.bridge.serving import RemoteWorker  # noqa: PLC0415 - only for those who serve
+
+        consumer, reporter = self._parts.consumer, self._parts.get(Role.REPORTER)
+        if consumer is None or reporter is None:
+            missing = "Consumer" if consumer is None else "Reporter"
+            raise NotAttached(f"this app has no {missing}: it cannot serve as a worker")
+        worker = RemoteWorker(
+            self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan,
+            consumer, reporter, self._plan_here,
+        )  # fmt: skip
+        worker.start(queues)
+        return worker
+
+    def _plan_here(self, name: str, given: Mapping[str, Any]) -> Plan | None:
+        """Return the plan by which a task that came from a broker runs here; None for an unknown name."""
+        try:
+            registration = self._registry.get(name)
+        except NotRegistered:
+            return None
+        with self._lock:
+            plan = Plan(registration, given)
+            self._compile(plan, self._here)
+        return plan
+
+    def _resolve(self, *registrations: Registration) -> None:
         """Read the annotations that could not be read at registration. Raises TypeError naming the parameter."""
-        for registration in self._registry:
+        for registration in registrations:
             if registration.unresolved is not None and not registration.resolve():
                 unresolved = registration.unresolved
                 raise TypeError(
@@ -515,14 +615,15 @@ class App:
                     f"types={{{unresolved.reference!r}: ...}} to register()"
                 )
 
-    def _opened(self) -> LocalBridge:
-        self._open()
-        assert self._bridge is not None
-        return self._bridge
+    def _opened(self) -> AnyBridge:
+        with self._lock:
+            self._open()
+            assert self._bridge is not None
+            return self._bridge
 
     def _send_following(self, signature: Signature, previous: Any) -> None:
-        result = self.send(signature)
-        result.detail().previous = previous
+        plan = self.plan_for(self._registry.get(signature.name), signature.options)
+        plan.follow(signature.args, signature.kwargs, previous)
 
     def close(self, timeout: float | None = None, *, drain: bool = True) -> None:
         """Close the app; what was accepted runs first (`drain`), for up to `timeout` seconds.
@@ -535,9 +636,16 @@ class App:
             if self._closing is None and not self._closed:
                 self._start_closing(timeout, drain)
             closing = self._closing
-        if closing is None or here.seat is not None or here.forbidden or closing is threading.current_thread():
+        if closing is None or here.forbidden or self.inside:
             return
-        closing.join(None if timeout is None else timeout + _CLOSING_MARGIN)
+        with away():
+            closing.join(None if timeout is None else timeout + _CLOSING_MARGIN)
+
+    @property
+    def inside(self) -> bool:
+        """Whether this is code that closing waits for: a task of this app, a callback, a hook."""
+        job = on_loop.get()  # a thread that an async task has started (asyncio.to_thread) knows it too
+        return here.hub is self._hub or (job is not None and job._plan.hub is self._hub)
 
     def _start_closing(self, timeout: float | None, drain: bool) -> None:
         self._refuse_calls()
@@ -551,9 +659,13 @@ class App:
             plan.call = _refuse
 
     def _close(self, timeout: float | None, drain: bool) -> None:
+        here.hub = self._hub
         try:
-            if self._bridge is not None:
-                self._bridge.close(timeout, drain=drain)
+            for bridge in dict.fromkeys([*self._retired, self._here, self._bridge]):  # callers last: tasks may call
+                if bridge is not None:
+                    bridge.close(timeout, drain=drain)
+            for component in self._parts.all():
+                component.close()
         except BaseException as error:
             self._hub.emit(Origin.BRIDGE, Level.ERROR, "close.failed", "closing failed", {"error": error}, error=error)
         finally:
@@ -562,10 +674,13 @@ class App:
     def _reopen(self) -> None:
         closing = self._closing
         if closing is not None:
+            if closing.is_alive() and self.inside:
+                raise AppClosed("the app is closing, and waits for this task: open it again from outside of its tasks")
             closing.join()
         with self._lock:
             if self._closed:
-                self._closed, self._closing, self._bridge = False, None, None
+                self._closed, self._closing, self._bridge, self._here = False, None, None, None
+                self._retired.clear()
                 self._plans.clear()
                 self._base.clear()
         self._open()
@@ -589,6 +704,15 @@ class App:
         """Close it without blocking the loop."""
         await self.aio.close(drain=kind is None)
 
+    @property
+    def hub(self) -> Hub:
+        """Where this app's events pass, for those who emit."""
+        return self._hub
+
+    def start_worker(self, queues: tuple[str, ...] = ()) -> None:
+        """Begin to serve as a worker, from these queues (none: the default one). Raises NotAttached, BrokerUnavailable."""
+        self._worker(queues)
+
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once."""
         from dingo.worker.serve import serve  # noqa: PLC0415 - signals, only for who serves
@@ -600,21 +724,26 @@ class App:
     def _start_fresh(self) -> None:
         """In the child of a fork: threads and connections are the parent's; the calls too."""
         self._lock = threading.RLock()
-        bridge, self._bridge = self._bridge, None
+        bridges = [*self._retired, self._here, self._bridge]
+        self._bridge = self._here = None
+        self._retired.clear()
         self._calls.clear()
         self._base.clear()
         self._plans = weakref.WeakSet()
         self._closing = None
         self._hub = Hub(self._refresh)
         self._hooks.hub = self._hub
-        if bridge is not None:
-            bridge.forget_all()
+        for bridge in dict.fromkeys(bridges):
+            if bridge is not None:
+                bridge.forget_all()
 
     def _at_exit(self) -> None:
         """At a normal exit of the interpreter: finish what was accepted, within bounds, and say what was not."""
+        seconds = self.config.exit_timeout_seconds
+        if self._closing is not None:
+            self._closing.join(seconds)  # from inside a task, or given up by Ctrl-C
         if self._bridge is None or self._closed:
             return
-        seconds = self.config.exit_timeout_seconds
         self._refuse_calls()
         self._close(seconds, drain=True)  # in this thread: an exiting interpreter starts none
         left = self._bridge.shut_down_count
@@ -651,7 +780,7 @@ class Caller:
 
     def options(self, **options: Unpack[OptionFields]) -> Caller:
         """Return the same with these options on top. Raises BadOption."""
-        return Caller(self._app, {**self._given, **options})
+        return Caller(self._app, cast("OptionFields", laid_over(self._given, options)))
 
 
 class _Decorator:
@@ -682,15 +811,17 @@ def _task_of(app: App, registration: Registration) -> Task[..., Any]:
 def _pool_kind(registration: Registration, pool: str | None) -> str:
     is_async = registration.binding.is_async
     kind = pool or registration.option.pool or ("async" if is_async else "thread")
-    if kind not in ("thread", "async"):
-        raise ValueError(f'pool is "thread" or "async", not {kind!r}')
+    if kind not in ("thread", "process", "async"):
+        raise ValueError(f'pool is "thread", "process" or "async", not {kind!r}')
     if (kind == "async") != is_async:
         what = "is an async def function" if is_async else "is no async def function"
         raise ValueError(f"task {registration.name!r} {what}: it cannot run in a pool of kind {kind!r}")
     return kind
 
 
-def _info(job: Job) -> CallInfo:
+def _info(job: Job | StoredCall) -> CallInfo:
+    if isinstance(job, StoredCall):
+        return _stored_info(job)
     context = Context(job)
     ended = job._status in (Status.FAILURE, Status.CANCELLED)
     return CallInfo(
@@ -698,8 +829,16 @@ def _info(job: Job) -> CallInfo:
     )
 
 
+def _stored_info(call: StoredCall) -> CallInfo:
+    status = {"waiting": Status.SENT, "delayed": Status.SENT, "running": Status.RECEIVED}.get(call.state)
+    if status is None:
+        status = Status(decode(call.frame or b"")[0]["s"])
+    eta = None if call.due is None else datetime.datetime.fromtimestamp(call.due, datetime.UTC)
+    return CallInfo(call.id, call.name, status, call.queue, eta)
+
+
 def _refuse(*_args: Any, **_kwargs: Any) -> Any:
-    raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+    raise AppClosed(_REFUSED)
 
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
@@ -711,6 +850,7 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
+    here.seat, here.forbidden, here.hub = None, False, None
     for app in tuple(_apps):
         app._start_fresh()
 

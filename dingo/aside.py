@@ -10,6 +10,8 @@ import threading
 from _queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from dingo.blocking import here
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 class Aside:
     """One thread, started by the first thing there is to do, that does one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: object = None) -> None:
+        self._hub = hub
         self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -41,6 +44,7 @@ class Aside:
         return not thread.is_alive()
 
     def _run(self) -> None:
+        here.hub = self._hub
         while (entry := self._queue.get()) is not None:
             fn, args = entry
             fn(*args)

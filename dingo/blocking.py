@@ -37,10 +37,14 @@ class Seat(Protocol):
 
 
 class _Here(threading.local):
-    """`seat` is set once by each worker thread for itself; `forbidden` by each of dingo's event loops."""
+    """`seat` is set once by each worker thread for itself; `forbidden` by each of dingo's event loops.
+
+    `hub` is set by every thread of an app to the app's: closing the app waits for it, so it must not wait for that.
+    """
 
     seat: Seat | None = None
     forbidden: bool = False
+    hub: object = None
 
 
 here = _Here()

@@ -6,12 +6,13 @@ channel owns it and closes it.
 
 The items wait in a deque, whose append and popleft are atomic. Waking a reader is the costly part (a thread
 switch, or a write to a loop's self-pipe), so it happens once for all that came while the reader slept: a
-reader that finds nothing arms the channel and waits at a janus queue, which is where threads and loops meet;
-the next `put` disarms it and rings. As any janus queue, a channel is bound to the first loop that waits at it.
+reader that finds nothing arms the channel and waits at a janus queue, which threads can ring for a loop; the next
+`put` disarms it and rings. A janus queue is bound to one loop, so the readers of each loop have one of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from time import monotonic
@@ -21,11 +22,24 @@ from dingo.blocking import HAS_GIL, away
 from dingo.errors import ChannelClosed
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterator
 
     import janus
 
 T = TypeVar("T")
+
+
+class _Bell:
+    """Where the readers of one loop wait, or those in threads."""
+
+    __slots__ = ("queue", "readers")
+
+    def __init__(self) -> None:
+        import janus  # noqa: PLC0415 - most programs never listen, and it brings asyncio along
+
+        self.queue: janus.Queue[None] = janus.Queue()
+        self.readers = 0
 
 
 class Channel(Generic[T]):
@@ -35,8 +49,7 @@ class Channel(Generic[T]):
         self._items: deque[T] = deque()
         self._maxsize = maxsize
         self._lock = threading.Lock()
-        self._bell: janus.Queue[None] | None = None  # made when a reader first has to wait
-        self._readers = 0
+        self._bells: dict[asyncio.AbstractEventLoop | None, _Bell] = {}  # by loop; of threads: None
         self._armed = False
         self._closed = False
         self.dropped = 0
@@ -120,56 +133,57 @@ class Channel(Generic[T]):
     # sees the other. (Appending, popping and storing one attribute are atomic; on a build without the GIL the
     # per-object locks of deque order them.)
 
-    def _arm(self) -> janus.Queue[None] | None:
+    def _arm(self, loop: asyncio.AbstractEventLoop | None) -> _Bell | None:
         """Get ready to wait. None where there is something to read, or an end to notice, already."""
         with self._lock:
-            if self._bell is None:
-                import janus  # noqa: PLC0415 - most programs never listen, and it brings asyncio along
-
-                self._bell = janus.Queue()
+            bell = self._bells.get(loop)
+            if bell is None:
+                bell = self._bells[loop] = _Bell()
             self._armed = True
             if self._items:
                 return None
             if self._closed:
                 raise ChannelClosed("the channel has ended")
-            self._readers += 1
-            return self._bell
+            bell.readers += 1
+            return bell
 
     def _wait_in_thread(self, until: float | None) -> None:
         from queue import Empty  # noqa: PLC0415 - as above
 
-        bell = self._arm()
+        bell = self._arm(None)
         if bell is None:
             return
         try:
             with away():
-                bell.sync_q.get(timeout=None if until is None else max(0.0, until - monotonic()))
+                bell.queue.sync_q.get(timeout=None if until is None else max(0.0, until - monotonic()))
         except Empty:
             if not self._items:
                 raise TimeoutError("nothing came in time") from None
         finally:
-            self._left()
+            self._left(bell)
 
     async def _wait_on_loop(self) -> None:
-        bell = self._arm()
+        import asyncio  # noqa: PLC0415 - whoever comes here has it
+
+        bell = self._arm(asyncio.get_running_loop())
         if bell is None:
             return
         try:
-            await bell.async_q.get()
+            await bell.queue.async_q.get()
         finally:
-            self._left()
+            self._left(bell)
 
-    def _left(self) -> None:
+    def _left(self, bell: _Bell) -> None:
         with self._lock:
-            self._readers -= 1
+            bell.readers -= 1
 
     def _ring(self) -> None:
         with self._lock:
             self._armed = False
-            if self._bell is None:
-                return
-            try:
-                for _ in range(self._readers):
-                    self._bell.sync_q.put_nowait(None)
-            except RuntimeError:  # its event loop was closed under it: nobody waits there any more
-                self._bell = None
+            for loop, bell in tuple(self._bells.items()):
+                if loop is not None and loop.is_closed():  # under its readers, if it had any
+                    del self._bells[loop]
+                    continue
+                with contextlib.suppress(RuntimeError):  # closed just now
+                    for _ in range(bell.readers):
+                        bell.queue.sync_q.put_nowait(None)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, final
 
 from dingo.errors import BadConfig
+from dingo.message.retry import Retry
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -384,6 +385,11 @@ class Reconnect:
         _accept_all(self)
         if self.cap < self.base:
             raise BadConfig(f"cap must be >= base ({self.base:g}), not {self.cap:g}")
+
+    def delay(self, tries: int) -> float:
+        """Seconds to wait after so many tries that failed."""
+        steps = Retry(backoff=self.policy, base=self.base, cap=self.cap, jitter=self.jitter)
+        return steps.delay(tries + 1)
 
     @classmethod
     def of(cls, value: Reconnect | str | Mapping[str, Any]) -> Reconnect:

@@ -142,8 +142,11 @@ class Consumer(Component, Protocol):
     def starting(self, delivery: Delivery) -> int:
         """Record the start of a suspect; return how many starts are recorded now."""
 
-    def keep_alive(self) -> None:
-        """Say that this worker lives: called every third of the lease, from a thread of its own."""
+    def tend(self) -> list[Any]:
+        """Say that this worker lives; return the tokens of its claims that are to be stopped (cancelled calls).
+
+        Called about once a second, from a thread of its own: it must not depend on what tasks do.
+        """
 
     def wake(self) -> None:
         """Make a waiting `claim` return. Called from any thread."""
@@ -177,8 +180,11 @@ class Store(Component, Protocol):
     def forget(self, id: str, name: str | None) -> bool:
         """Delete what is kept of a call; whether there was something."""
 
-    def cancel(self, id: str, name: str) -> bool:
-        """Withdraw a call that waits and report it CANCELLED, or ask its worker to stop it. False: it has ended."""
+    def cancel(self, id: str, name: str) -> bool | None:
+        """Withdraw a call that waits: True. Ask its worker to stop it: None. It has ended, or is unknown: False."""
+
+    def calls(self, state: str, queue: str | None) -> list[StoredCall]:
+        """List the calls in a state ("waiting", "delayed"), in one queue or in all."""
 
     def wake(self) -> None:
         """Make a waiting `collect` return. Called from any thread."""

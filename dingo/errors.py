@@ -7,6 +7,7 @@ that a caller would naturally catch (`TypeError`, `TimeoutError` ...) are bases 
 from __future__ import annotations
 
 import concurrent.futures
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,10 +67,12 @@ class TaskFailed(DingoError):
 class RetryLater(DingoError):
     """Raised *by a task* to ask for another attempt, counted against its `retry` limit (10 if it has none).
 
-    `delay` is in seconds; None leaves it to the task's retry policy.
+    `delay` is in seconds; None leaves it to the task's retry policy. Raises BadOption for another value.
     """
 
     def __init__(self, why: str = "", *, delay: float | None = None) -> None:
+        if delay is not None and (type(delay) not in (int, float) or not 0 <= delay < math.inf):
+            raise BadOption(f"the delay of RetryLater is a number of seconds from 0, or None, not {delay!r}")
         super().__init__(why)
         self.delay = delay
 

@@ -231,6 +231,8 @@ class Job:
             watch, self._watch = self._watch, None
         if watch is None:
             return
+        if self._detail is not None and self._detail.held is not None:
+            self.show()
         for latch in watch.latches:
             latch()
         for callback in watch.callbacks:
@@ -316,7 +318,13 @@ class Job:
             marks.append((_SENT, None, None, None, 0, sent))
         if (begun := getattr(self, "_begun", None)) is not None:
             marks += ((_RECEIVED, None, None, None, 1, begun), (_STARTED, None, None, None, 1, begun))
-        return marks if self._detail is None else marks + self._detail.marks
+        detail = self._detail
+        if detail is None:
+            return marks
+        marks += detail.marks
+        if detail.held is not None and self._status >= _SUCCESS:  # nothing newer came
+            marks.append(detail.held)
+        return marks
 
     def listen(self, listener: Listener) -> None:
         """Show somebody all reports before the final one: those so far, and each that comes."""

@@ -103,7 +103,7 @@ class Plan:
         bridge = self.bridge
         full = (
             self.asks_for_more or self._counts_attempts or self.binding.is_async or self.pool.ranked
-            or bridge.hooks.any or self.limit is not None
+            or bridge.hooks.any or self.limit is not None or self.pool.remote
             or bridge.config.marshal_locally or bridge.config.max_pending is not None
         )  # fmt: skip
         told = bridge.hub.floor <= Level.DEBUG
@@ -135,6 +135,12 @@ class Plan:
             return call(*args, **kwargs) if kwargs else call(*args)
         except TypeError as error:
             raise refusal(call, args, kwargs, error) from None
+
+    def follow(self, args: tuple[Any, ...], kwargs: dict[str, Any], previous: Any) -> None:
+        """Make a call that another one asked for, with what that returned. Raises as `send`."""
+        job: Result[Any] = Result(self, *self.checked(args, kwargs))
+        job.detail().previous, job.detail().follows = previous, True
+        self.bridge.accept(job)
 
     # -- what a job asks of its plan ------------------------------------------------------------------------
 
@@ -222,10 +228,10 @@ def told_call(plan: Plan, to_listeners: bool) -> Callable[..., Result[Any]]:
 
 def full_call(plan: Plan) -> Callable[..., Result[Any]]:
     """Compile the call of a plan that asks for more."""
-    checked, accept = plan.checked, plan.bridge.accept
+    checked, accept, make = plan.checked, plan.bridge.accept, plan.bridge.result_type
 
     def call(*args: Any, **kwargs: Any) -> Result[Any]:
-        return accept(Result(plan, *checked(args, kwargs)))
+        return accept(make(plan, *checked(args, kwargs)))
 
     return call
 
@@ -241,14 +247,14 @@ def _corrected(plan: Plan, fix: Callable[[Any], Any], value: Any) -> Any:
         raise BadReturn(f"{plan.name}() returned what its annotation forbids: {mismatch}") from None
 
 
-def _with_context(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _with_context(run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     context = current()
     value = run(context, *args, **kwargs)
     context.flush()
     return value
 
 
-def _invoke(invoker: Invoker, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _invoke(invoker: Invoker, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return invoker.invoke(fn, args, kwargs)
 
 

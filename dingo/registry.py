@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from dingo.errors import AlreadyRegistered, NotRegistered
 from dingo.marshaller.binding import Binding, Unresolved, binding_of
-from dingo.message.option import Option, OptionFields
+from dingo.message.option import Option, OptionFields, laid_over
 from dingo.message.signature import Signature
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Task(Generic[P, R]):
 
     def options(self, **options: Unpack[OptionFields]) -> Task[P, R]:
         """Return this task with these options on top of those it has. Raises BadOption."""
-        given = {**self._given, **options}
+        given = laid_over(self._given, options)
         Option.of(given, self._registration.option)
         return type(self)(self._app, self._registration, given)
 

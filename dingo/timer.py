@@ -11,6 +11,8 @@ import threading
 from time import time as wall_time
 from typing import TYPE_CHECKING
 
+from dingo.blocking import here
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,7 +42,8 @@ class Alarm:
 class Timer:
     """Alarms by the wall clock (seconds since the epoch). Its thread starts with the first alarm."""
 
-    def __init__(self, failed: Callable[[BaseException], object]) -> None:
+    def __init__(self, failed: Callable[[BaseException], object], hub: object = None) -> None:
+        self._hub = hub
         self._failed = failed
         self._heap: list[tuple[float, int, Alarm]] = []
         self._number = itertools.count()
@@ -100,6 +103,7 @@ class Timer:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        here.hub = self._hub
         while True:
             with self._changed:
                 self._calling = False

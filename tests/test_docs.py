@@ -1,8 +1,8 @@
 """Every Python block in README.md and docs/ runs, and each page prints what its output blocks say.
 
-The ```python blocks of a page are one program, run in order; what it prints is the page's ```output blocks, one
-after the other. Blocks that are not meant to run are written as the directive {code-block} python; they must at
-least compile.
+The ```python blocks of a page are one program, run in order; what it prints is the page's ```output blocks,
+one after the other. Blocks that are not meant to run are written as the directive {code-block} python; they
+must at least compile.
 """
 
 import ast
@@ -54,7 +54,7 @@ def name_of(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if program(page).strip()], ids=name_of)
 def test_a_page_prints_what_it_says(page, tmp_path):
-    path = tmp_path / f"{page.stem}.py"
+    path = tmp_path / "page.py"
     path.write_text(program(page), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],

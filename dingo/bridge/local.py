@@ -13,7 +13,7 @@ import datetime
 import threading
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingo.aside import Aside
 from dingo.blocking import away
@@ -33,21 +33,24 @@ from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dingo.config import Config
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.message.signature import Signature
     from dingo.plan import Plan
+    from dingo.worker.processes import ProcessPool
 
-AnyPool = ThreadPool | LoopPool
+AnyPool: TypeAlias = "ThreadPool | LoopPool | ProcessPool"
 
 _CLOSED = "the app was closed before this call had ended"
 
 
 class LocalBridge:
     """The way of calls inside one process, from its opening to its close. An app that is reopened has a new one."""
+
+    result_type: type[Result[Any]] = Result
 
     def __init__(self, config: Config, hub: Hub, hooks: Hooks,
                  send: Callable[[Signature, Any], object], refresh: Callable[[str | None], None],
@@ -56,11 +59,13 @@ class LocalBridge:
         self.hub = hub
         self.hooks = hooks
         self.closed = False
+        self.carries = config.marshal_locally
+        """Whether values are taken through the marshaller before a call succeeds with them."""
         self.state: Any = None
         self.shut_down_count = 0
         """How many calls were ended by closing."""
-        self.aside = Aside()
-        self.timer = Timer(self._timer_failed)
+        self.aside = Aside(hub)
+        self.timer = Timer(self._timer_failed, hub)
         self.directory = Directory(config.local_results, config.local_results_bytes)
         self._ids = DefaultIDMaker()
         self._send = send
@@ -68,7 +73,11 @@ class LocalBridge:
         self._lock = threading.RLock()
         self._default: ThreadPool | None = None
         self._loop: LoopPool | None = None
+        self._processes: AnyPool | None = None
+        self._lifespan = lifespan
+        self._home: LoopPool | None = None  # the loop that an async lifespan lives on
         self._named: dict[str, AnyPool] = {}
+        self._leaving: list[AnyPool] = []  # taken away from their names; what they still run is awaited by close
         self._delayed: set[Job] = set()
         self._unique: dict[tuple[str, str], Result[Any]] = {}
         self._limits: dict[tuple[str, int | None, float | None], Limit] = {}
@@ -81,18 +90,30 @@ class LocalBridge:
     def pool_for(self, plan: Plan) -> AnyPool:
         """Return where the plan's calls run: the name's own workers, or the default ones."""
         with self._lock:
-            pool = self._named.get(plan.lane) or self._pool_by_option(plan)
+            pool = self._named.get(plan.lane)
+            if pool is None or not _fits(pool, plan):
+                pool = self._pool_by_option(plan)
             if plan.option.priority != DEFAULT_PRIORITY and not pool.ranked:
                 pool.rank()
                 self._refresh(None)
             return pool
 
     def _pool_by_option(self, plan: Plan) -> AnyPool:
-        if plan.registration.option.workers is not None:
-            kind = LoopPool if plan.binding.is_async else ThreadPool
-            self._named[plan.lane] = kind(plan.lane, plan.registration.option.workers, self.hub)
+        option = plan.registration.option
+        kind = "async" if plan.binding.is_async else option.pool
+        if option.workers is not None:
+            self._named[plan.lane] = self._make_pool(kind, plan.lane, option.workers)
             return self._named[plan.lane]
-        return self._shared_loop() if plan.binding.is_async else self._shared_threads()
+        if kind == "async":
+            return self._shared_loop()
+        return self._shared_processes() if kind == "process" else self._shared_threads()
+
+    def _make_pool(self, kind: str | None, name: str, count: int) -> AnyPool:
+        if kind == "process":
+            from dingo.worker.processes import ProcessPool  # noqa: PLC0415 - pickle and sockets, for who uses it
+
+            return ProcessPool(name, count, self.hub, lifespan=self._lifespan)
+        return (LoopPool if kind == "async" else ThreadPool)(name, count, self.hub)
 
     def _shared_threads(self) -> ThreadPool:
         if self._default is None:
@@ -104,13 +125,23 @@ class LocalBridge:
             self._loop = LoopPool("loop", 1, self.hub)
         return self._loop
 
+    def _shared_processes(self) -> AnyPool:
+        if self._processes is None:
+            from dingo.worker.processes import usable_cores  # noqa: PLC0415 - as above
+
+            self._processes = self._make_pool("process", "processes", usable_cores())
+        return self._processes
+
     def allocate(self, name: str, count: int, kind: str) -> None:
-        """Add workers for one name."""
+        """Add workers for one name. Raises AppClosed; ValueError where it has some of another kind."""
         with self._lock:
+            if self.closed:
+                raise AppClosed(_REFUSED)
             pool = self._named.get(name)
             if pool is None:
-                made = LoopPool if kind == "async" else ThreadPool
-                self._named[name] = made(name, count, self.hub)
+                self._named[name] = self._make_pool(kind, name, count)
+            elif pool.kind != kind:
+                raise ValueError(f"task {name!r} has workers of kind {pool.kind!r}: stop those before it gets others")
             else:
                 pool.resize(pool.count + count)
         self._refresh(name)
@@ -121,19 +152,21 @@ class LocalBridge:
             pool = self._named.get(name)
             if pool is None or self.closed:
                 return
-            if isinstance(pool, ThreadPool) and pool.count > count:
+            if pool.count > count:
                 pool.resize(pool.count - count)
                 return
-            del self._named[name]
+            self._leaving.append(self._named.pop(name))
             pool.closed = True
         self._refresh(name)
         for job in pool.waiting():
-            self.route(job)
+            with contextlib.suppress(AppClosed):  # late() has ended it: that is its report
+                self.route(job)
         pool.stop()
 
     def _pools(self) -> list[AnyPool]:
         with self._lock:
-            several: list[AnyPool | None] = [self._default, self._loop, *self._named.values()]
+            self._leaving = [pool for pool in self._leaving if pool.threads]
+            several = (self._default, self._loop, self._processes, *self._named.values(), *self._leaving)
             return [pool for pool in several if pool is not None]
 
     def limit_for(self, plan: Plan) -> Limit | None:
@@ -149,9 +182,13 @@ class LocalBridge:
             return
         manager = lifespan()
         if hasattr(manager, "__aenter__"):
-            loop = self._shared_loop()
-            self.state = loop.enter(manager.__aenter__())
-            self._exit.callback(lambda: loop.enter(manager.__aexit__(None, None, None)))
+            self._home = self._shared_loop()
+            try:
+                self.state, leave = self._home.hold(manager)
+            except BaseException:
+                self._home.stop()
+                raise
+            self._exit.callback(leave)
         else:
             self.state = self._exit.enter_context(manager)
 
@@ -165,21 +202,16 @@ class LocalBridge:
         """
         if self.closed:
             raise AppClosed(_REFUSED)
-        plan, option = job._plan, job._plan.option
-        if self.config.marshal_locally:
-            self._carry_task(job)
+        option = job._plan.option
         if option.unique is not None:
             other = self._claim_unique(job)
             if other is not None:
                 return other
-        self._take_room(job)
-        if option.id is not None:
-            self.directory.enter_as(job, option.id)
-        elif (id_maker := plan.id_maker) is not None:
-            self.directory.enter(job, id_maker.new_id)
-        if option.keep_result is not None:
-            job.watch(callback=partial(self._keep, option.keep_result))
-        due = self._read_clock(job)
+        try:
+            due = self._take_in(job)
+        except BaseException:
+            self._withdraw(job)
+            raise
         if option.monitor_progress:
             job.mark_sent()
         if self.hooks.on_publish:
@@ -190,9 +222,30 @@ class LocalBridge:
             self.route(job)
         else:
             self.wait_for(job, due)
-            if self.closed:
-                self.late(job)
         return IgnoredResult(job) if option.ignore_report else job
+
+    def _take_in(self, job: Result[Any]) -> float | None:
+        """Give a call its room, its id and all else it asks for. Returns when it is due, if that is later than now."""
+        plan, option = job._plan, job._plan.option
+        self._take_room(job)
+        if option.id is not None:
+            self.directory.enter_as(job, option.id)
+        elif (id_maker := plan.id_maker) is not None:
+            self.directory.enter(job, id_maker.new_id)
+        if self.config.marshal_locally:
+            self._carry_task(job)
+        if option.keep_result is not None:
+            job.watch(callback=partial(self._keep, option.keep_result))
+        if plan.limit is not None:
+            plan.limit.expect(job)
+        return self._read_clock(job)
+
+    def _withdraw(self, job: Job) -> None:
+        """Undo what was done for a call that is refused: its room, its key and its id are free again."""
+        failure = Failure(Code.CANCELLED, message="the call was refused")
+        job.finish(Status.CANCELLED, Fault(Code.CANCELLED, failure=failure))
+        if job._id is not None:
+            self.directory.forget(job)
 
     def route(self, job: Job) -> None:
         """Put a call into the pool that serves it now. Raises AppClosed."""
@@ -206,13 +259,14 @@ class LocalBridge:
         pool = job._plan.pool
         pool.put(job)
         if pool.closed and not self.closed:  # this name's workers were taken away meanwhile
-            self.route(job)
+            with contextlib.suppress(AppClosed):  # then late() has ended it: that is its report
+                self.route(job)
 
     def late(self, job: Job) -> None:
         """Decide about a call that was put into a pool while it closed. Raises AppClosed."""
         if not self.closed:  # only this name's workers were taken away
             self.route(job)
-        elif job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED))):
+        elif job.start() is not None and job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED))):
             raise AppClosed(_REFUSED)
 
     def _take_room(self, job: Job) -> None:
@@ -222,12 +276,18 @@ class LocalBridge:
         if not room.acquire(blocking=False):
             if self.config.when_full == "raise":
                 raise QueueFull(
-                    f"{self.config.max_pending} calls (max_pending) have not ended: wait for some, "
+                    f"{self.config.max_pending} calls (max_pending) wait already: wait for some, "
                     'or set when_full="wait"'
                 )
             with away():
                 room.acquire()
         job.watch(latch=room.release)
+
+    def started(self, job: Job) -> None:
+        """Give back the room of a call that waits no more. (One that never starts gives it back at its end.)"""
+        room = self._room
+        if room is not None and job.unwatch(latch=room.release):
+            room.release()
 
     def _read_clock(self, job: Job) -> float | None:
         """Work out when it is due and when it expires. Returns when it is due, if that is later than now."""
@@ -263,6 +323,7 @@ class LocalBridge:
                 del self._unique[key]
 
     def _unique_key(self, job: Job) -> str:
+        """Return what a call shares with those it must not run beside. Raises BadArguments, BadOption."""
         unique = job._plan.option.unique
         if isinstance(unique, str):
             return unique
@@ -274,7 +335,9 @@ class LocalBridge:
             if not isinstance(key, str):
                 raise BadOption(f"the 'unique' function of task {job.name!r} returns a text, not {key!r}")
             return key
-        message = TaskMessage(Header("", job.name), job._args, kwargs)
+        bound = job._plan.binding.signature.bind(*job._args, **kwargs)  # however they were given
+        bound.apply_defaults()
+        message = TaskMessage(Header("", job.name), bound.args, dict(sorted(bound.kwargs.items())))
         return JsonMarshaller().encode_task(None, message).decode()
 
     def _keep(self, seconds: float, job: Job) -> None:
@@ -288,8 +351,14 @@ class LocalBridge:
         header = self._header(job)
         marshaller, fn = plan.marshaller, plan.registration.fn
         message = TaskMessage(header, job._args, job._kwargs or {})
-        decoded = marshaller.decode_task(fn, header, marshaller.encode_task(fn, message))
-        job._args, job._kwargs = tuple(decoded.args), dict(decoded.kwargs) or None
+        try:
+            decoded = marshaller.decode_task(fn, header, marshaller.encode_task(fn, message))
+            args, kwargs = decoded if isinstance(decoded, tuple) else (decoded.args, decoded.kwargs)
+        except BadArguments:
+            raise
+        except Exception as error:
+            raise BadArguments(_not_carried(marshaller, job, "the arguments", error)) from error
+        job._args, job._kwargs = plan.checked(tuple(args), dict(kwargs))
 
     def carried(self, job: Job, value: Any) -> Any:
         """Take a value through its marshaller and back. Raises BadReturn."""
@@ -297,10 +366,13 @@ class LocalBridge:
         report = Report(job.id, job.name, Status.SUCCESS, value, attempt=job.attempt)
         marshaller, fn = plan.report_marshaller, plan.registration.fn
         try:
-            decoded = marshaller.decode_report(fn, self._header(job), marshaller.encode_report(fn, report))
+            return marshaller.decode_report(fn, self._header(job), marshaller.encode_report(fn, report)).value
+        except BadReturn:
+            raise
         except BadArguments as error:
             raise BadReturn(str(error)) from error
-        return decoded.value
+        except Exception as error:
+            raise BadReturn(_not_carried(marshaller, job, "the returned value", error)) from error
 
     def _header(self, job: Job) -> Header:
         plan = job._plan
@@ -347,10 +419,29 @@ class LocalBridge:
 
     def pending(self, queue: str | None = None) -> list[Job]:
         """Return the calls that wait for a worker."""
-        with self._lock:  # closing looks through the queues under the same lock
+        with self._lock:  # looking stirs the queues up, so not while closing empties them
+            if self.closed:
+                return []
             jobs = [job for pool in self._pools() for job in pool.peek()]
             jobs += [job for limit in self._limits.values() for job in limit.waiting()]
         return [job for job in jobs if not job.started and (queue is None or self._queue_of(job) == queue)]
+
+    def ended(self, status: Status) -> list[Job]:
+        """Return the calls that ended so and are still known, oldest first."""
+        return self.directory.ended(status)
+
+    def find(self, id: str, names: Iterable[str], plan_of: Callable[[str], Plan]) -> Result[Any]:
+        """Attach to a call by its id. Raises ResultNotFound."""
+        del plan_of  # what is known here has its plan
+        return self.directory.find(id, names)  # type: ignore[return-value]
+
+    def forget(self, id: str, names: Iterable[str]) -> None:
+        """Let go of a call's result. Raises ResultNotFound."""
+        self.directory.forget(self.directory.find(id, names))
+
+    def purge(self, job: Job) -> bool:
+        """Withdraw a call that waits."""
+        return self.cancel(job)
 
     def _queue_of(self, job: Job) -> str:
         return job._plan.option.queue or self.config.queue
@@ -365,7 +456,7 @@ class LocalBridge:
         return self.directory.enter(job, self._ids.new_id)
 
     def cancel(self, job: Job) -> bool:
-        """Withdraw a call that waits; end one that runs and, on an event loop, stop its function."""
+        """Withdraw a call that waits; end one that runs and, but in a thread, stop its function."""
         failure = Failure(Code.CANCELLED, message="the call was cancelled")
         if not job.finish(Status.CANCELLED, Fault(Code.CANCELLED, failure=failure)):
             return False
@@ -373,7 +464,7 @@ class LocalBridge:
         job.start()
         self._drop(job)
         pool = job._plan.pool
-        if running and isinstance(pool, LoopPool):
+        if running and not isinstance(pool, ThreadPool):
             pool.interrupt(job)
         if self.hub.floor <= Level.DEBUG:
             self.hub.tell(WORKER, "call.finished", job)
@@ -390,10 +481,11 @@ class LocalBridge:
     def close(self, timeout: float | None, *, drain: bool) -> None:
         """End everything: run what waits (`drain`) or not, wait up to `timeout` seconds, report all."""
         until = None if timeout is None else monotonic() + timeout
-        self.closed = True
-        pools = self._pools()
-        for pool in pools:
-            pool.closed = True
+        with self._lock:
+            self.closed = True
+            pools = self._pools()
+            for pool in pools:
+                pool.closed = True
         for job in self.delayed():
             self._drop(job)
             shut_down(job, _CLOSED)
@@ -402,19 +494,27 @@ class LocalBridge:
                 limit.wait_empty(until)
         else:
             self._end_waiting(pools)
-        for pool in pools:
+        leaving = [pool for pool in pools if pool is not self._home]
+        for pool in leaving:
             pool.stop()
-        for pool in pools:
+        for pool in leaving:
             pool.join(until)
+        if self._home is not None:
+            self._home.wait_idle(until)
         self._end_waiting(pools)
         for pool in pools:
             for job in pool.running():
                 shut_down(job, _CLOSED)
+                if not isinstance(pool, ThreadPool):
+                    pool.interrupt(job)
         for job in self.delayed():  # a retry that was asked for while it closed
             self._drop(job)
             shut_down(job, _CLOSED)
         self.timer.close()
         self.hub.guarded("lifespan", self._exit.close)
+        if self._home is not None:
+            self._home.stop()
+            self._home.join(until)
         self.aside.close(None if until is None else max(0.0, until - monotonic()))
 
     def _end_waiting(self, pools: list[AnyPool]) -> None:
@@ -425,11 +525,40 @@ class LocalBridge:
             shut_down(job, _CLOSED)
 
     def forget_all(self) -> None:
-        """In the child of a fork: the calls are the parent's. Here they end, and nothing is sent or run."""
+        """In the child of a fork: the calls are the parent's. Here they end; nothing is sent, run or called back.
+
+        The locks are renewed first: other threads, which are not here, may have held them.
+        """
         self.closed = True
+        self._lock = threading.RLock()
+        jobs = {*self._delayed, *self._unique.values(), *self.directory.renew()}
+        for limit in self._limits.values():
+            jobs.update(limit.renew())
         for pool in self._pools():
-            for job in (*pool.waiting(), *pool.running()):
-                shut_down(job, "the call belongs to the parent of this process")
+            pool.closed = True
+            if isinstance(pool, ThreadPool):
+                pool.renew()
+            jobs.update(pool.waiting(), pool.running())
+        failure = Failure(Code.SHUTDOWN, message="the call belongs to the parent of this process")
+        for job in jobs:
+            if job._watch is not None:
+                job._watch.callbacks.clear()
+            if self._room is not None:
+                job.unwatch(latch=self._room.release)
+            job.start()
+            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=failure))
+
+
+def _not_carried(marshaller: Any, job: Job, what: str, error: Exception) -> str:
+    key = key_of(marshaller)
+    return f"{job.name}(): the {key} marshaller could not carry {what}: {type(error).__name__}: {error}"
 
 
 _REFUSED = "the app is closed: open it again (`with app:`) or make a new one"
+
+
+def _fits(pool: AnyPool, plan: Plan) -> bool:
+    """Whether a name's workers can run a plan: an executor's functions run in threads, async ones on loops."""
+    if plan.lane != plan.name:
+        return isinstance(pool, ThreadPool)
+    return isinstance(pool, LoopPool) is plan.binding.is_async

@@ -74,11 +74,12 @@ class Directory:
     def enter(self, job: Job, make_id: Any) -> str:
         """Give a call its id, unless it has one."""
         with self._lock:
-            if job._id is None:
-                self._write(job, make_id())
-            assert job._id is not None
-        job.watch(callback=self._ended) or self._ended(job)
-        return job._id
+            if job._id is not None:
+                return job._id
+            id = self._write(job, make_id())
+        if not job.watch(callback=self._ended):
+            self._ended(job)
+        return id
 
     def remember(self, job: Job) -> None:
         """Keep an ended call whose id nobody has asked for: somebody may look for it among the failed ones."""
@@ -94,11 +95,12 @@ class Directory:
             self._write(job, id)
         job.watch(callback=self._ended)
 
-    def _write(self, job: Job, id: object) -> None:
+    def _write(self, job: Job, id: object) -> str:
         if not isinstance(id, str) or not id:
             raise BadOption(f"the id maker of task {job.name!r} returned {id!r}: an id is a text with characters")
         job._id = id
         self._calls[job.name, id] = job
+        return id
 
     def find(self, id: str, names: Iterable[str]) -> Job:
         """Look a call up among tasks of these names. Raises ResultNotFound."""
@@ -118,6 +120,11 @@ class Directory:
             kept = [(one, size) for one, size in self._newest if one is not job]
             self._newest = deque(kept)
             self._newest_bytes = sum(size for _, size in kept)
+
+    def renew(self) -> list[Job]:
+        """In the child of a fork: renew the lock and return all calls that are known."""
+        self._lock = threading.RLock()
+        return list(self._calls.values())
 
     def clear(self) -> None:
         """Let go of all."""
@@ -143,4 +150,7 @@ class Directory:
 
 def _size_of(value: Any) -> int:
     """Estimate what keeping a value costs, in bytes: itself, not what it refers to (arrays know theirs)."""
-    return int(getattr(value, "nbytes", 0) or 0) + sys.getsizeof(value, 0)
+    try:
+        return int(getattr(value, "nbytes", 0) or 0) + sys.getsizeof(value, 0)
+    except Exception:  # the value's own words about its size
+        return 0

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 class Future(concurrent.futures.Future[Any]):
     """The future of a submitted function. It carries the original value or exception."""
 
-    _job: Job
+    _job: Job | None = None  # set when it has been sent
 
     def cancel(self) -> bool:
         """Withdraw the function; False when it runs or has run."""
-        return super().cancelled() or (not self._job.started and self._job._plan.cancel(self._job))
+        if super().cancelled():
+            return True
+        job = self._job
+        return job is not None and job.start() is not None and job._plan.cancel(job)
 
     def running(self) -> bool:
         """Whether the function runs now."""
-        return not self.done() and self._job.started
+        return not self.done() and self._job is not None and self._job.started
 
     def result(self, timeout: float | None = None) -> Any:
         """As in the standard library; in a worker thread the pool stands in meanwhile."""
@@ -63,6 +66,8 @@ class Executor(concurrent.futures.Executor):
     """Runs functions in an app's pools. Shutting it down ends it alone, not the app."""
 
     def __init__(self, make_plan: Callable[[Callable[..., Any], str | None], Plan], name: str | None) -> None:
+        self._make_plan = make_plan
+        self._name = name
         self._plan = make_plan(_apply, name)
         self._lock = threading.Lock()
         self._futures: set[Future] = set()
@@ -76,18 +81,25 @@ class Executor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._futures.add(future)
         try:
-            future._job = self._plan.send((fn, args, kwargs), {})
+            if self._plan.bridge.closed:  # and the app was opened anew since
+                self._plan = self._make_plan(_apply, self._name)
+            future._job = job = self._plan.send((fn, args, kwargs), {})
         except BaseException:
             self._futures.discard(future)
             raise
-        if not future._job.watch(latch=partial(self._ended, future)):
-            self._ended(future)
+        if not job.watch(latch=partial(self._ended, future, job)):
+            self._ended(future, job)
         return future
 
-    def _ended(self, future: Future) -> None:
+    def _ended(self, future: Future, job: Job) -> None:
         with self._lock:
             self._futures.discard(future)
-        future.end(future._job)
+        future.end(job)
+
+    @property
+    def _max_workers(self) -> int:
+        """How many functions run at once: what dask and others read of an executor, in lack of a public name."""
+        return self._plan.pool.count
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take nothing more; wait for what was submitted."""

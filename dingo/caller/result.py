@@ -196,8 +196,9 @@ class Result(Job, Generic[R]):
         """
         channel: Channel[Report] = Channel()
         self.listen(Listener(put=channel.put))
-        if not self.watch(callback=partial(_end, channel)):
-            _end(channel, self)
+        end = partial(_end, channel, self)
+        if not self.watch(latch=end):
+            end()
         return channel
 
     # -- callbacks --------------------------------------------------------------------------------------
@@ -220,6 +221,7 @@ class Result(Job, Generic[R]):
     def on_progress(self, fn: Callable[[Report], object]) -> Self:
         """Have `fn(report)` called for each progress report, those before included. For chaining."""
         self.listen(Listener(call=partial(_progress, fn)))
+        self.watch(latch=_nothing)  # so that the end looks for what has not been shown
         return self
 
 
@@ -318,6 +320,10 @@ def _ok(fn: Callable[[Any], object], job: Job) -> None:
 def _fail(fn: Callable[[Failure], object], job: Job) -> None:
     if job._status is not _SUCCESS:
         fn(job._value.failure)
+
+
+def _nothing() -> None:
+    """Be told of the end, and leave it at that."""
 
 
 def _progress(fn: Callable[[Report], object], report: Report) -> None:

@@ -65,9 +65,17 @@ class Completed(Generic[R]):
         for result, latch in self._ended:
             if not result.watch(latch=latch):
                 latch()
+        self._in_thread = self._each()
 
     def __iter__(self) -> Iterator[Result[R]]:
-        """Yield each as it ends. Raises ResultTimeout when the time is over."""
+        """Return the one iterator over them: as of a generator, there is no second round."""
+        return self._in_thread
+
+    def __next__(self) -> Result[R]:
+        """Return the next that ends. Raises ResultTimeout when the time is over, StopIteration after the last."""
+        return next(self._in_thread)
+
+    def _each(self) -> Iterator[Result[R]]:
         try:
             for left in range(len(self._results), 0, -1):
                 self._help()
@@ -117,12 +125,14 @@ async def gather(*results: Result[Any], return_exceptions: bool = False) -> list
 
     The first failure is raised (the other calls go on), or with `return_exceptions` stands in the list.
     """
+    if not return_exceptions:
+        async for result in as_completed(results):
+            await result  # which raises the first failure, whichever call it is of
+        return [await result for result in results]
     values: list[Any] = []
     for result in results:
         try:
             values.append(await result)
         except (Exception, concurrent.futures.CancelledError) as error:
-            if not return_exceptions:
-                raise
             values.append(error)
     return values

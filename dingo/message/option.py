@@ -116,6 +116,13 @@ class Option:
         return replace(base, **checked) if base is not None else cls(**checked)
 
 
+def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay options as they were given over earlier ones: a later delay replaces an earlier eta, and vice versa."""
+    instead = {"delay": "eta", "eta": "delay"}
+    replaced = {instead[name] for name in given if name in instead}
+    return {**{name: value for name, value in before.items() if name not in replaced}, **given}
+
+
 # Said of one call only: a whole task cannot have one id or one moment.
 _CALL_ONLY = frozenset({"id", "eta"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,12 +70,14 @@ class Retry:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise BadOption(f"Retry.{name} is a number of seconds from 0, not {value!r}")
+        if type(self.jitter) is not bool:
+            raise BadOption(f"Retry.jitter is True or False, not {self.jitter!r}")
         for name in ("on", "give_up_on"):
             object.__setattr__(self, name, self._exceptions(name))
 
     def _exceptions(self, name: str) -> tuple[type[BaseException], ...]:
         given = getattr(self, name)
-        classes = (given,) if isinstance(given, type) else tuple(given)
+        classes = (given,) if isinstance(given, type) or not isinstance(given, Iterable) else tuple(given)
         for one in classes:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 raise BadOption(f"Retry.{name} is a tuple of exception classes, not one with {one!r}")
@@ -88,7 +90,8 @@ class Retry:
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the given attempt (1 = the first run) has failed."""
         step = self.backoff if callable(self.backoff) else _BACKOFFS[self.backoff]
-        wait = step(attempt) if callable(self.backoff) else min(self.cap, self.base * step(attempt))
+        factor = 1.0 if callable(self.backoff) else self.base
+        wait = factor * step(attempt) if factor else 0.0  # nothing times a step beyond all floats is nothing
         wait = min(self.cap, max(0.0, float(wait)))
         if not self.jitter or callable(self.backoff):
             return wait

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
-from dingo.message.option import Option, OptionFields
+from dingo.message.option import Option, OptionFields, laid_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Signature:
     def with_options(self, **options: Unpack[OptionFields]) -> Signature:
         """Return the same call with these options on top. Raises BadOption."""
         Option.of(options)
-        return replace(self, options={**self.options, **options})
+        return replace(self, options=laid_over(self.options, options))
 
     def prepended(self, *values: Any) -> Signature:
         """Return the same call with values before its own arguments (itself if it is immutable)."""

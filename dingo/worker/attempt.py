@@ -65,6 +65,7 @@ class Attempt:
             if place is not None:
                 place.leave()
             return None
+        plan.bridge.started(job)
         attempt = cls(job, args)
         attempt._place = place
         option = plan.option
@@ -111,7 +112,7 @@ class Attempt:
         try:
             if type(value) is not plan.exact:
                 value = plan.returned(value)
-            if plan.bridge.config.marshal_locally:
+            if plan.bridge.carries:
                 value = plan.bridge.carried(job, value)
         except BaseException as error:
             self.fail(error)
@@ -268,13 +269,19 @@ def failed(job: Job, fault: Fault) -> None:
 
 def fail_short(job: Job, error: BaseException, args: tuple[Any, ...]) -> None:
     """End a call of the short way whose function raised, or try it again if it asked for that."""
-    traceback = error.__traceback__
-    if traceback is not None:
-        error.__traceback__ = traceback.tb_next  # the pool's own frame tells nobody anything
+    without_our_frame(error)
     if isinstance(error, RetryLater):
         Attempt(job, args).fail(error)
         return
     Attempt(job, args)._give_up(Fault(_code_of(error), error))
+
+
+def without_our_frame(error: BaseException) -> BaseException:
+    """Drop the pool's own frame from the traceback: it tells nobody anything."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return error
+    return BaseException.with_traceback(error, traceback.tb_next)  # also where its class is frozen
 
 
 def _code_of(error: BaseException) -> Code:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from contextvars import ContextVar
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dingo.blocking import Seat, here
@@ -149,16 +149,21 @@ def _show(job: Job, mark: Mark) -> None:
         if wait > 0:
             if detail.held is None:
                 job._plan.bridge.timer.after(wait, lambda: show_held(job))
-            detail.held = mark
+            detail.held = (*mark[:5], time())
             return
         detail.shown = monotonic()
     job.mark(*mark[:4])
 
 
 def show_held(job: Job) -> None:
-    """Show the newest progress that came too soon after the one before: later, or just before the end."""
+    """Show the newest progress that came too soon after the one before: later, or just before the end.
+
+    After the end it stays where it is: `Job.marks` counts it in.
+    """
     detail = job.detail()
     with detail.lock:
+        if job.ended:
+            return
         mark, detail.held = detail.held, None
         detail.shown = monotonic()
     if mark is not None:

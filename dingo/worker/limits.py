@@ -70,6 +70,11 @@ class Limit:
         with self._lock:
             return [job for _, _, job in sorted(self._queue)]
 
+    def renew(self) -> list[Job]:
+        """In the child of a fork: renew the lock and return the calls that wait here."""
+        self._lock = threading.Condition()
+        return [job for _, _, job in self._queue]
+
     def drain(self) -> list[Job]:
         """Take out all that wait."""
         with self._lock:
@@ -103,7 +108,9 @@ class Limit:
         with self._lock:
             while self._queue:
                 job = self._queue[0][2]
-                if not job.started:  # else it was withdrawn, or is run by one who waits for it
+                if job._plan.limit is not self:  # the task's limits were changed: this one holds it no more
+                    job._plan.bridge.put_back(job)
+                elif not job.started:  # else it was withdrawn, or is run by one who waits for it
                     if not self._take():
                         self._wake_later()
                         return

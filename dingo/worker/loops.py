@@ -6,6 +6,8 @@ A running task can really be stopped here: cancellation and time limits cancel i
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import threading
 from collections import deque
 from time import monotonic
@@ -13,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.blocking import here
 from dingo.events import Level, Origin
-from dingo.worker.attempt import Attempt
+from dingo.job import Fault
+from dingo.message.report import Code, Status
+from dingo.worker.attempt import Attempt, without_our_frame
 from dingo.worker.context import on_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from dingo.events import Hub
     from dingo.job import Job
@@ -26,12 +30,15 @@ if TYPE_CHECKING:
 class LoopPool:
     """`count` event loops, each on its own thread, that share the calls put here."""
 
+    kind = "async"
     ranked = False
+    remote = False
 
     def __init__(self, name: str, count: int, hub: Hub) -> None:
         self.name = name
         self.count = count
         self.closed = False
+        self._hub = hub
         self._lines = [_Line(f"{name}-{number}", hub) for number in range(count)]
         self._next = 0
 
@@ -41,25 +48,31 @@ class LoopPool:
 
     def put(self, job: Job) -> None:
         """Have a call run on the next loop."""
-        self._next = (self._next + 1) % len(self._lines)
-        self._lines[self._next].put(job)
+        self._next = number = (self._next + 1) % self.count
+        self._lines[number].put(job)
 
     def rank(self) -> None:
         """Nothing waits here for its turn: all that come run at once."""
 
     def resize(self, count: int) -> None:
-        """Not for loops: one serves thousands. Raises ValueError for another count."""
-        if count != self.count:
-            raise ValueError("an async pool is not resized: allocate another, or limit it with max_concurrency")
+        """Use `count` loops: more start now; those too many get no more calls, and end with the pool."""
+        for number in range(len(self._lines), count):
+            self._lines.append(_Line(f"{self.name}-{number}", self._hub))
+        self.count = count
 
     def interrupt(self, job: Job) -> None:
         """Stop a call that runs here."""
         for line in self._lines:
             line.interrupt(job)
 
-    def enter(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the first loop and return its value; blocks the calling thread."""
-        return self._lines[0].run(coroutine)
+    def hold(self, manager: contextlib.AbstractAsyncContextManager[Any]) -> tuple[Any, Callable[[], object]]:
+        """Enter a context manager on the first loop. Returns its value and what leaves it; both block."""
+        return self._lines[0].hold(manager)
+
+    def wait_idle(self, until: float | None) -> None:
+        """Wait until nothing runs or waits here, or until that moment (time.monotonic)."""
+        for line in self._lines:
+            line.wait_idle(until)
 
     @property
     def threads(self) -> int:
@@ -100,6 +113,7 @@ class _Line:
         self.jobs: deque[Job] = deque()
         self._armed = True
         self._stopping = False
+        self._over = False
         self.tasks: dict[Job, asyncio.Task[None]] = {}
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._live, name=f"dingo-{name}", daemon=True)
@@ -120,8 +134,35 @@ class _Line:
     def interrupt(self, job: Job) -> None:
         self._call(self._cancel, job)
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+    def hold(self, manager: contextlib.AbstractAsyncContextManager[Any]) -> tuple[Any, Callable[[], object]]:
+        entered: concurrent.futures.Future[tuple[Any, asyncio.Event]] = concurrent.futures.Future()
+
+        async def live() -> None:  # entered and left in one task, as cancel scopes need it
+            leave = asyncio.Event()
+            async with manager as value:
+                entered.set_result((value, leave))
+                await leave.wait()
+
+        life = asyncio.run_coroutine_threadsafe(live(), self.loop)
+        life.add_done_callback(lambda life: entered.done() or entered.set_exception(life.exception()))
+        value, leave = entered.result()
+
+        def end() -> None:
+            self._call(leave.set)
+            life.result()
+
+        return value, end
+
+    def wait_idle(self, until: float | None) -> None:
+        idle = asyncio.run_coroutine_threadsafe(self._idle(), self.loop)
+        try:
+            idle.result(None if until is None else max(0.0, until - monotonic()))
+        except TimeoutError:
+            idle.cancel()
+
+    async def _idle(self) -> None:
+        while self.jobs or self.tasks:
+            await (asyncio.wait(self.tasks.values()) if self.tasks else asyncio.sleep(0))
 
     def stop(self) -> None:
         self._stopping = True
@@ -134,17 +175,28 @@ class _Line:
             return
 
     def _live(self) -> None:
-        here.forbidden = True
+        here.forbidden, here.hub = True, self._hub
         asyncio.set_event_loop(self.loop)
         self._hub.emit(Origin.WORKER, Level.INFO, "worker.started", f"event loop {self.thread.name} started")
         try:
             self.loop.run_forever()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.run_until_complete(self._clean_up())
         finally:
             self.loop.close()
             self._hub.emit(Origin.WORKER, Level.INFO, "worker.stopped", f"event loop {self.thread.name} stopped")
 
+    async def _clean_up(self) -> None:
+        """End what tasks have left behind on the loop."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self.loop.shutdown_asyncgens()
+        await self.loop.shutdown_default_executor()
+
     def _begin(self) -> None:
+        if self._over:
+            return  # whoever put it here sees that the pool is closed
         self._armed = True
         while self.jobs:
             job = self.jobs.popleft()
@@ -159,6 +211,7 @@ class _Line:
 
     def _end_if_idle(self) -> None:
         if self._stopping and not self.tasks and not self.jobs:
+            self._over = True
             self.loop.stop()
 
     async def _run(self, job: Job) -> None:
@@ -167,6 +220,12 @@ class _Line:
             if attempt is not None:
                 on_loop.set(job)
                 await self._invoke(job, attempt)
+        except BaseException as error:  # of dingo's own: the call must have its report
+            self._hub.emit(
+                Origin.WORKER, Level.ERROR, "worker.failed", f"an error in dingo on {self.thread.name}",
+                {"error": error}, error=error,
+            )  # fmt: skip
+            job.finish(Status.FAILURE, Fault(Code.EXCEPTION, error))
         finally:
             self.tasks.pop(job, None)
             if self._stopping:
@@ -179,9 +238,7 @@ class _Line:
             if attempt.stopping:
                 attempt.stopped()
                 return
-            if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next
-            attempt.fail(error)
+            attempt.fail(without_our_frame(error))
         else:
             if attempt.stopping:
                 attempt.stopped()

@@ -24,7 +24,7 @@ from dingo.blocking import HAS_GIL, here
 from dingo.events import WORKER, Level, Origin
 from dingo.job import Fault
 from dingo.message.report import Code, Failure, Status
-from dingo.worker.attempt import Attempt, fail_short, failed
+from dingo.worker.attempt import Attempt, fail_short, failed, without_our_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,14 @@ class Seat:
 
     def settle(self) -> None:
         """After a call: give the turn back to the other thread of a pool of one."""
-        if self.turn and self.depth == 0:
-            self.turn = False
+        if self.depth == 0:
+            self.give_turn()
+
+    def give_turn(self) -> None:
+        """Give the turn back, if it has it."""
+        with self.pool._lock:
+            had, self.turn = self.turn, False
+        if had:
             self.pool.turn.release()
 
     def away(self) -> contextlib.AbstractContextManager[None]:
@@ -77,7 +83,9 @@ class Seat:
         """Run a call that waits in this pool. False where it does not, or has been taken."""
         if job._plan.pool is not self.pool or job.started or self.depth >= HELP_DEPTH:
             return False
-        if job._detail is not None and job._detail.alarm is not None:
+        if job._plan.option.timeout is not None:
+            return False  # when its time is over, who waits for it must not be held up by it
+        if job._detail is not None and job._detail.asleep:
             return False  # it waits for its time, not for a worker
         before, self.job = self.job, job
         self.depth += 1
@@ -147,22 +155,21 @@ def _serve_guarded(seat: Seat, get: Any) -> None:
 
 def perform(job: Job, seat: Seat) -> bool:
     """Run a call by the full way. True where this thread has lost its seat meanwhile and must leave."""
+    before, seat.job = seat.job, job
     attempt = Attempt.begin(job, lambda attempt: seat.pool.out_of_time(attempt, seat))
     if attempt is None:
+        seat.job = before
         return False
     plan = job._plan
-    before, seat.job = seat.job, job
     try:
         kwargs = job._kwargs
         value = plan.run(*attempt.args) if kwargs is None else plan.run(*attempt.args, **kwargs)
     except BaseException as error:
-        if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next
-        attempt.fail(error)
+        attempt.fail(without_our_frame(error))
     else:
         attempt.succeed(value)
     seat.job = before
-    return seat.abandoned
+    return plan.option.timeout is not None and seat.pool.has_replaced(seat)
 
 
 def perform_told(job: Job, seat: Seat) -> bool:
@@ -186,15 +193,18 @@ def perform_told(job: Job, seat: Seat) -> bool:
     except BaseException as error:
         fail_short(job, error, args)
     else:
-        job.finish(_SUCCESS, value)
+        if job.finish(_SUCCESS, value) and told:
+            hub.tell(WORKER, "call.finished", job)
     seat.job = before
-    if told and job.ended:
-        hub.tell(WORKER, "call.finished", job)
     return False
 
 
 class ThreadPool:
     """`count` threads that serve one queue. Its threads are daemons: what must be awaited is awaited by close."""
+
+    kind = "thread"
+
+    remote = False
 
     def __init__(self, name: str, count: int, hub: Hub) -> None:
         self.name = name
@@ -231,6 +241,7 @@ class ThreadPool:
         seat.thread.start()
 
     def _live(self, seat: Seat) -> None:
+        here.hub = self._hub
         self._hub.emit(Origin.WORKER, Level.INFO, "worker.started", f"worker thread of {self.name} started")
         serve = _serve if HAS_GIL else _serve_guarded
         get = self._queue.get if self.count > 1 else partial(self._get_in_turn, seat)
@@ -259,39 +270,48 @@ class ThreadPool:
     def resize(self, count: int) -> None:
         """Have `count` threads: more start now, fewer leave when they are free."""
         with self._lock:
-            more, self.count = count - self.count, count
+            before, self.count = self.count, count
+        # The last one of several takes no turns, so a pool that becomes one of one has a new thread for that.
+        more, fewer = (1, before) if count == 1 < before else (count - before, before - count)
+        for _ in range(fewer):
+            self._queue.put(_LEAVE)
         for _ in range(more):
             self._start_thread()
-        for _ in range(-more):
-            self._queue.put(_LEAVE)
 
     def out_of_time(self, attempt: Attempt, seat: Seat) -> None:
         """End an attempt that takes too long. A thread cannot be stopped: another takes its seat."""
-        if not attempt.out_of_time():
-            return
-        with self._lock:
-            replace = seat in self._seats and seat.job is attempt.job and not seat.abandoned
-            seat.abandoned = seat.abandoned or replace
-        if replace and not self._closing:
+        with self._lock:  # together, for the thread asks the moment its function returns
+            if not attempt.claim():
+                return
+            replace, seat.abandoned = not seat.abandoned, True
+        seat.give_turn()
+        if replace:  # while closing too: it takes the place's note to leave
             self._start_thread()
+        attempt.out_of_time()
+
+    def has_replaced(self, seat: Seat) -> bool:
+        """Whether another thread has this one's seat."""
+        with self._lock:
+            return seat.abandoned
 
     # -- standing in for a thread that waits ----------------------------------------------------------------
 
     @contextlib.contextmanager
     def stand_in(self, seat: Seat) -> Iterator[None]:
         """Have another thread serve while this one waits."""
+        if seat.abandoned:  # another serves already
+            yield
+            return
         alone = self.count == 1
         with self._lock:
             self._lent += 1
-        if seat.turn:
-            seat.turn = False
-            self.turn.release()
+        seat.give_turn()
         self._start_thread()
         try:
             yield
         finally:
             self._queue.put(_Note(self._leave_after_standing_in))
-            if alone:
+            if alone and not seat.abandoned:
                 self.turn.acquire()
                 seat.turn = True
 
@@ -330,6 +350,10 @@ class ThreadPool:
             return heapq.heappop(self._heap)[2] if self._heap else _NOTHING
 
     # -- the end ------------------------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """In the child of a fork, where none of its threads are: make it possible to look into it."""
+        self._lock = threading.Lock()
 
     @property
     def threads(self) -> int:

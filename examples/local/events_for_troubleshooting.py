@@ -12,8 +12,8 @@ Prints:
       DEBUG    call.started   call started: fetch
       INFO     task.retry     fetch: attempt 1 failed (ConnectionError); next in 0.01 s
       DEBUG    call.started   call started: fetch
-      WARNING  task.failed    fetch failed: ValueError: no such page: /missing
       DEBUG    call.finished  call finished: fetch
+      WARNING  task.failed    fetch failed: ValueError: no such page: /missing
     lost by this listener: 0
     all that was trouble: task.failed
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dingo.errors import BadArguments, DingoError
@@ -164,6 +163,3 @@ def dump_with(reduce: Callable[[Any], Any], value: Any) -> bytes:
     Pickler(out, _PROTOCOL).dump(value)
     return out.getvalue()
 
-
-__all__ = ["RemoteError", "dump", "dump_call", "dump_error", "dump_function", "load", "load_fault", "load_function"]
-assert partial

@@ -23,17 +23,19 @@ RECALL = 5  # give back the calls that have not started; answered by GIVEN
 FACTS = 6  # answers ASK
 LEAVE = 7  # finish what is there, then exit
 
-# From the child.
-READY = 10
-LOADED = 11
-VALUE = 12
-ERROR = 13
-BAD_VALUE = 14  # the value cannot be pickled
-BAD_CALL = 15  # the arguments cannot be read
-GIVEN = 16  # the numbers of the calls given back
-PROGRESS = 17
-SAVED = 18
-ASK = 19  # what the context of a call says
+# From the child: first how a call ended,
+VALUE = 10
+ERROR = 11
+BAD_VALUE = 12  # the value cannot be pickled
+BAD_CALL = 13  # the arguments cannot be read
+
+# then what else it has to say.
+READY = 20
+LOADED = 21
+GIVEN = 22  # the numbers of the calls given back
+PROGRESS = 23
+SAVED = 24
+ASK = 25  # what the context of a call says
 
 # kind, number, extra, payload
 Frame = tuple[int, int, int, bytearray]

@@ -1,0 +1,444 @@
+"""RemoteCaller: calls go to a Producer, and reports come back from a Store.
+
+    any thread        call -> accept: encode, remember in `_pending`, put in line
+    sender thread     takes all that stands in line -> Producer.send     -> SENT
+    receiver thread   Store.collect -> decode -> the Result's end
+
+One thread owns the producer and one the store; callers never wait for the network unless they ask to.
+"""
+
+from __future__ import annotations
+
+import threading
+from _queue import SimpleQueue
+from functools import partial
+from queue import Empty
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dingo.aside import Aside
+from dingo.blocking import away
+from dingo.bridge.codec import Codec
+from dingo.caller.directory import DefaultIDMaker, Directory
+from dingo.caller.result import IgnoredResult, Result
+from dingo.errors import (
+    AppClosed, BadMessage, BadOption, BrokerUnavailable, NotAttached, QueueFull, ResultNotFound, SendUncertain,
+)  # fmt: skip
+from dingo.events import PRODUCER, Level, Origin
+from dingo.job import Fault
+from dingo.message.frame import decode, unpack
+from dingo.message.report import Code, Failure, Report, Status
+from dingo.timer import Timer
+from dingo.worker.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dingo.config import Config
+    from dingo.contracts import Envelope, Producer, Store, StoredCall
+    from dingo.events import Hub
+    from dingo.hooks import Hooks
+    from dingo.job import Job
+    from dingo.plan import Plan
+
+# Over a broker a caller that sends faster than the broker takes would grow for ever.
+MAX_PENDING = 100_000
+# How many calls go to the producer at once. More only adds latency.
+BATCH = 1000
+# How long a thread waits in a component before it looks whether it is to end (seconds).
+LOOK = 0.5
+
+_CLOSED = "the app was closed before the report of this call had come; its worker goes on"
+
+
+class RemoteResult(Result[Any]):
+    """A Result whose function runs elsewhere. Its arguments are gone as soon as it is sent."""
+
+    __slots__ = ()
+
+    @property
+    def status(self) -> Status:
+        """Where it stands, as far as this process has been told."""
+        if self._status >= Status.SUCCESS:
+            return self._status
+        if self._detail is not None and self._detail.status is not None:
+            return self._detail.status
+        return Status.SENT if self.started else Status.PENDING
+
+    @property
+    def attempt(self) -> int:
+        """The attempt of the newest report; 0 before one came."""
+        return 0 if self._detail is None else self._detail.attempt
+
+
+class _Line:
+    """Stands where a plan's pool does: calls do not run here."""
+
+    ranked = False
+    closed = False
+    remote = True
+
+
+class RemoteCaller:
+    """The caller's side of an app that is connected to a broker."""
+
+    state: Any = None
+    result_type = RemoteResult
+
+    def __init__(self, config: Config, hub: Hub, hooks: Hooks, producer: Producer, store: Store | None) -> None:
+        self.config = config
+        self.hub = hub
+        self.hooks = hooks
+        self.closed = False
+        self.aside = Aside()
+        self.timer = Timer(lambda error: self._told_error("timer.failed", error))
+        self.directory = Directory(config.local_results, config.local_results_bytes)
+        self.reply = "" if store is None else f"reply.{DefaultIDMaker().new_id()}"
+        self.codec = Codec(config, self.reply)
+        self._producer = producer
+        self._store = store
+        self._ids = DefaultIDMaker()
+        self._line: SimpleQueue[tuple[Job, Envelope] | threading.Event | None] = SimpleQueue()
+        self._pending: dict[str, Job] = {}
+        self._limit = config.max_pending or MAX_PENDING
+        self._room = threading.Condition()
+        self._lock = threading.Lock()
+        self._pool = _Line()
+        self._ending = False
+        producer.open(self._emit)
+        if store is not None:
+            store.open(self._emit)
+        self._threads = [threading.Thread(target=self._send_all, name="dingo-sender", daemon=True)]
+        if store is not None:
+            self._threads.append(threading.Thread(target=self._receive_all, name="dingo-receiver", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def _emit(self, level: Level, code: str, message: str, payload: Any = None) -> None:
+        self.hub.emit(Origin.PRODUCER | Origin.STORE, level, code, message, payload)
+
+    def _told_error(self, code: str, error: BaseException) -> None:
+        self.hub.emit(Origin.BRIDGE, Level.ERROR, code, f"{type(error).__name__}: {error}", {"error": error}, error=error)
+
+    # -- what a plan asks of it ---------------------------------------------------------------------------------
+
+    def pool_for(self, plan: Plan) -> Any:
+        """Return what stands for the pool: the way out of this process."""
+        del plan
+        return self._pool
+
+    def limit_for(self, plan: Plan) -> None:
+        """Limits are the workers' business."""
+
+    def identify(self, job: Job) -> str:
+        """Give a call its id."""
+        return self.directory.enter(job, self._ids.new_id)
+
+    def late(self, job: Job) -> None:
+        """Nothing is put into a pool here."""
+
+    # -- the way out ----------------------------------------------------------------------------------------------
+
+    def accept(self, job: Job) -> Result[Any]:
+        """Take a call. Raises AppClosed, BadArguments, NotAttached, QueueFull, SendUncertain (with `confirm`)."""
+        if self.closed:
+            raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+        plan = job._plan
+        option = plan.option
+        ignored = option.ignore_report or self._store is None
+        self._check_possible(option)
+        self._take_room()
+        maker = plan.id_maker or self._ids
+        job._id = maker.new_id() if option.id is None else option.id
+        if self.hooks.on_publish:
+            self.hooks.run("on_publish", Context(job))
+        envelope = self.codec.envelope(job, reply="" if ignored else self.reply)
+        if not ignored:
+            with self._lock:
+                if job._id in self._pending:
+                    raise BadOption(f"id {job._id!r} belongs to a call that has not ended: choose another")
+                self._pending[job._id] = job
+        if option.monitor_progress:
+            job.mark_sent()
+        if self.hub.floor <= Level.DEBUG:
+            self.hub.tell(PRODUCER, "call.sent", job)
+        self._line.put((job, envelope))
+        if self.closed:
+            self._withdraw(job)
+        if option.confirm:
+            self._confirm(job)
+        return IgnoredResult(job) if ignored else job  # type: ignore[return-value]
+
+    def _check_possible(self, option: Any) -> None:
+        if self._store is None and not option.ignore_report:
+            raise NotAttached("this app has no Store, so no report can come back: attach one, or use ignore_report=True")
+        for name in ("unique", "rate_limit", "max_concurrency"):
+            if getattr(option, name) is not None:
+                raise NotAttached(f"option {name!r} is not supported over a broker in this version")
+
+    def _take_room(self) -> None:
+        if len(self._pending) < self._limit:
+            return
+        if self.config.when_full == "raise":
+            raise QueueFull(f"{self._limit} calls (max_pending) have not ended: wait for some, or set when_full=\"wait\"")
+        with away(), self._room:
+            self._room.wait_for(lambda: len(self._pending) < self._limit or self.closed)
+
+    def _withdraw(self, job: Job) -> None:
+        if job.start() is not None:
+            self._forget(job)
+            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED)))
+            raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+
+    def _confirm(self, job: Job) -> None:
+        self.flush(self.config.send_timeout_seconds)
+        if job._status is Status.FAILURE:
+            raise BrokerUnavailable(job._value.failure.message)
+
+    def flush(self, timeout: float | None) -> bool:
+        """Wait until all calls so far are sent; whether they were within `timeout` seconds."""
+        passed = threading.Event()
+        self._line.put(passed)
+        with away():
+            return passed.wait(timeout)
+
+    # -- the sender thread ------------------------------------------------------------------------------------------
+
+    def _send_all(self) -> None:
+        while True:
+            calls, events, end = self._next_batch()
+            if calls:
+                self._send(calls)
+            for event in events:
+                event.set()
+            if end:
+                return
+
+    def _next_batch(self) -> tuple[list[tuple[Job, Envelope]], list[threading.Event], bool]:
+        calls: list[tuple[Job, Envelope]] = []
+        events: list[threading.Event] = []
+        entry = self._line.get()
+        try:
+            while entry is not None:
+                if isinstance(entry, threading.Event):
+                    events.append(entry)
+                elif entry[0].start() is not None:  # else it was cancelled before it was sent
+                    calls.append(entry)
+                if len(calls) >= BATCH:
+                    return calls, events, False
+                entry = self._line.get_nowait()
+        except Empty:
+            return calls, events, False
+        return calls, events, True
+
+    def _send(self, calls: list[tuple[Job, Envelope]]) -> None:
+        """Send a batch, again and again until the broker has it or its time is over."""
+        until = monotonic() + self.config.send_timeout_seconds
+        tries = 0
+        envelopes = [envelope for _, envelope in calls]
+        while True:
+            try:
+                self._producer.send(envelopes)
+            except (BrokerUnavailable, SendUncertain) as error:
+                if tries == 0:
+                    self._emit(Level.WARNING, "connection.lost", f"the broker does not take calls: {error}")
+                delay = self.config.reconnect.delay(tries)
+                tries += 1
+                if self._ending or monotonic() + delay > until:
+                    self._not_sent(calls, error)
+                    return
+                threading.Event().wait(delay)
+            except BaseException as error:
+                self._told_error("sender.failed", error)
+                self._not_sent(calls, error)
+                return
+            else:
+                if tries:
+                    self._emit(Level.INFO, "connection.restored", "the broker takes calls again")
+                return
+
+    def _not_sent(self, calls: Iterable[tuple[Job, Envelope]], error: BaseException) -> None:
+        failure = Failure(Code.NOT_SENT, type(error).__name__, f"the broker did not take it: {error}")
+        for job, _ in calls:
+            self._forget(job)
+            job.finish(Status.FAILURE, Fault(Code.NOT_SENT, failure=failure))
+
+    def _forget(self, job: Job) -> None:
+        with self._room:
+            self._pending.pop(job._id or "", None)
+            self._room.notify()
+
+    # -- the receiver thread ------------------------------------------------------------------------------------------
+
+    def _receive_all(self) -> None:
+        assert self._store is not None
+        tries = 0
+        while not self._ending:
+            try:
+                packs = self._store.collect(self.reply, LOOK)
+            except BrokerUnavailable as error:
+                if tries == 0:
+                    self._emit(Level.WARNING, "connection.lost", f"the backend does not answer: {error}")
+                threading.Event().wait(self.config.reconnect.delay(tries))
+                tries += 1
+                continue
+            except BaseException as error:
+                self._told_error("receiver.failed", error)
+                threading.Event().wait(LOOK)
+                continue
+            if tries:
+                tries = 0
+                self._emit(Level.INFO, "connection.restored", "the backend answers again")
+            for data in packs:
+                self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            for frame in unpack(data):
+                self._take_report(frame)
+        except BadMessage as error:
+            self.hub.emit(Origin.STORE, Level.ERROR, "report.refused", f"a report was refused: {error}", error=error)
+
+    def _take_report(self, frame: bytes) -> None:
+        id = self.codec.id_of(frame)
+        job = self._pending.get(id)
+        if job is None:
+            return  # abandoned, or the same report again after a redelivery: the first one counts
+        try:
+            report = self.codec.report(frame, job._plan)
+        except BadMessage:
+            raise
+        except BaseException as error:  # the value cannot be read here: the worker's code is not ours
+            report = Report(id, job.name, Status.FAILURE, failure=Failure.of(Code.BAD_RETURN, error))
+        if report.final:
+            self._forget(job)
+            job.detail().attempt = report.attempt
+            end(job, report)
+        else:
+            show(job, report)
+
+    # -- what can be asked -----------------------------------------------------------------------------------------------
+
+    def cancel(self, job: Job) -> bool:
+        """Withdraw a call that waits; ask for one that runs to be stopped. Its final report says what came of it."""
+        if job._status >= Status.SUCCESS:
+            return False
+        unsent = job.start() is not None
+        assert self._store is not None
+        withdrawn = True if unsent else self._store.cancel(job.id, job.name)
+        if withdrawn:
+            self._forget(job)
+            job.finish(Status.CANCELLED, _cancelled())
+        return withdrawn is not False or job._status is Status.CANCELLED
+
+    def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
+        """Attach to a call by its id. Raises ResultNotFound, NotAttached."""
+        job = self._pending.get(id)
+        if job is not None and job.name in names:
+            return job  # type: ignore[return-value]
+        name = names[0] if len(names) == 1 else None
+        stored = self._asked.fetch(id, name)
+        if stored is None:
+            raise ResultNotFound(f"no call with id {id!r} is known: it never was, or its result is no longer kept")
+        plan = plan_of(stored.name)
+        job = RemoteResult(plan, (), None)
+        job._id = id
+        job.start()
+        if stored.frame is not None:
+            end(job, self.codec.report(stored.frame, plan))
+        else:
+            self._follow(job)
+        return job
+
+    def _follow(self, job: Job) -> None:
+        """Look from time to time whether a call of another caller has ended: its reports go there."""
+        assert self._store is not None
+        if job.ended or self.closed:
+            return
+        stored = self._store.fetch(job.id, job.name)
+        if stored is not None and stored.frame is not None:
+            end(job, self.codec.report(stored.frame, job._plan))
+        else:
+            self.timer.after(LOOK, partial(self.aside.do, self._follow, job))
+
+    def forget(self, id: str, names: Iterable[str]) -> None:
+        """Delete what is kept of a call. Raises ResultNotFound."""
+        if not any([self._asked.forget(id, name) for name in names]):
+            raise ResultNotFound(f"no result of a call with id {id!r} is kept")
+
+    def pending(self, queue: str | None = None) -> list[StoredCall]:
+        """List the calls that wait for a worker."""
+        return self._asked.calls("waiting", queue)
+
+    def delayed(self, queue: str | None = None) -> list[StoredCall]:
+        """List the calls that wait for their time."""
+        return self._asked.calls("delayed", queue)
+
+    def ended(self, status: Status) -> list[StoredCall]:
+        """List the calls that ended so and are kept."""
+        stored = self._asked.calls("ended", None)
+        return [one for one in stored if one.frame is not None and decode(one.frame)[0].get("s") == status]
+
+    def purge(self, call: StoredCall) -> bool:
+        """Withdraw a call that waits; its caller is told."""
+        withdrawn = self._asked.cancel(call.id, call.name) is True
+        job = self._pending.get(call.id)
+        if withdrawn and job is not None:
+            self._forget(job)
+            job.finish(Status.CANCELLED, _cancelled())
+        return withdrawn
+
+    @property
+    def _asked(self) -> Store:
+        if self._store is None:
+            raise NotAttached("this app has no Store to look into: attach one")
+        return self._store
+
+    # -- the end -------------------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None, *, drain: bool) -> None:
+        """Send what stands in line, for up to `timeout` seconds; end what is still open here."""
+        del drain
+        self.closed = True
+        with self._room:
+            self._room.notify_all()
+        self.flush(timeout if timeout is not None else self.config.send_timeout_seconds)
+        self._ending = True
+        self._line.put(None)
+        if self._store is not None:
+            self._store.wake()
+        for thread in self._threads:
+            thread.join(timeout)
+        for job in list(self._pending.values()):
+            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED)))
+        self._pending.clear()
+        self.timer.close()
+        self.aside.close(timeout)
+
+    def forget_all(self) -> None:
+        """In the child of a fork: the calls and the connections are the parent's."""
+        self.closed = True
+        for job in list(self._pending.values()):
+            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message="the call belongs to the parent of this process")))
+
+
+def end(job: Job, report: Report) -> None:
+    """End a call as its final report says."""
+    if report.status is Status.SUCCESS:
+        job.finish(Status.SUCCESS, report.value)
+    else:
+        failure = report.failure or Failure(Code.BAD_MESSAGE, message="a final report without a value or failure")
+        job.finish(report.status, Fault(failure.code, failure=failure))
+
+
+def show(job: Job, report: Report) -> None:
+    """Show an intermediate report to who follows the call."""
+    detail = job.detail()
+    detail.attempt = report.attempt
+    if report.status is Status.PROGRESS and report.progress is None:
+        detail.saved = report.value
+    job.mark(report.status, report.value, report.failure, report.progress)
+
+
+def _cancelled() -> Fault:
+    return Fault(Code.CANCELLED, failure=Failure(Code.CANCELLED, message="the call was cancelled"))

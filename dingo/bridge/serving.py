@@ -1,0 +1,445 @@
+"""RemoteWorker: tasks come from a Consumer, run in this process' pools, and their reports go home.
+
+    I/O thread      Consumer.claim -> decode -> pool                 (the only one that touches consumer and reporter)
+    pool            runs the job as any other; its end is put in `_done`, and the I/O thread is woken
+    I/O thread      encodes the reports of all that is done -> Consumer.settle
+    keeper thread   Consumer.tend: says that this worker lives, whatever its tasks do; stops what was cancelled
+
+The broker holds a task until its report is on its way: what a dead worker had is given to another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from functools import partial
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, cast
+
+from dingo.bridge.codec import Codec, options_of, report_frame
+from dingo.bridge.local import LocalBridge
+from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
+from dingo.errors import BadArguments, BadMessage, BadOption, BadReturn, BrokerUnavailable
+from dingo.events import Level, Origin
+from dingo.job import Fault, Job
+from dingo.message.frame import UnknownVersion, decode, encode
+from dingo.message.report import Code, Failure, Progress, Report, Status
+from dingo.message.task import Header
+from dingo.worker.loops import LoopPool
+from dingo.worker.threads import shut_down
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dingo.config import Config
+    from dingo.contracts import Consumer, Reporter
+    from dingo.events import Hub
+    from dingo.hooks import Hooks
+    from dingo.message.signature import Signature
+    from dingo.plan import Plan
+
+# A worker that knows how short its tasks are claims about this much work ahead (seconds); else only what it can
+# start at once, so that no other worker is idle while tasks wait here.
+AHEAD_SECONDS = 0.05
+AHEAD_MOST = 500
+# How long the I/O thread waits in the consumer before it looks around (seconds).
+LOOK = 0.5
+# How often the keeper says that this worker lives (seconds): well below every lease.
+TEND = 1.0
+# A task whose worker died this often while it ran is not run again.
+POISONED_AT = 3
+# A parked task comes back after this many seconds, then after twice as long ...
+PARK_FIRST, PARK_MOST = 0.5, 30.0
+
+_WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end always calls `wake`
+
+
+class RemoteJob(Job):
+    """A delivery while it runs here. Its end is not told to callers in this process but settled."""
+
+    __slots__ = ("begun", "delivery", "header", "reply")
+
+    begun: float
+
+    def __init__(self, plan: Plan, args: Any, kwargs: Any, delivery: Delivery, header: dict[str, Any]) -> None:
+        super().__init__(plan, args, kwargs)
+        self._id = delivery.envelope.id
+        self._watch = _WATCHED
+        self.delivery = delivery
+        self.header = header
+        self.reply: str = header.get("r", "")
+
+    def wake(self) -> None:
+        """Hand its end to the I/O thread."""
+        self._plan.bridge.done(self)  # type: ignore[attr-defined]
+
+    def watch(self, *, latch: Any = None, callback: Any = None) -> bool:
+        """Nobody in this process waits for it."""
+        del latch, callback
+        return True
+
+    def mark(self, status: Status, value: Any = None, failure: Failure | None = None,
+             progress: Progress | None = None) -> None:  # fmt: skip
+        """Report it home, if it is asked for or said by the task itself."""
+        self.detail().status = status
+        if not self.ended and self.reply and (status is Status.PROGRESS or self._plan.option.monitor_progress):
+            report = Report(self.id, self.name, status, value, failure, progress, self.attempt)
+            self._plan.bridge.tell(self, report)  # type: ignore[attr-defined]
+
+    def mark_started(self) -> None:
+        """Report that it is here, and runs."""
+        self.mark(Status.RECEIVED)
+        self.mark(Status.STARTED)
+
+
+class RemoteWorker(LocalBridge):
+    """The worker's side of an app that is connected to a broker."""
+
+    def __init__(self, config: Config, hub: Hub, hooks: Hooks, send: Callable[[Signature, Any], object],
+                 refresh: Callable[[str | None], None], lifespan: Callable[[], Any] | None,
+                 consumer: Consumer, reporter: Reporter,
+                 plan_of: Callable[[str, dict[str, Any]], Plan | None]) -> None:  # fmt: skip
+        super().__init__(config, hub, hooks, send, refresh, lifespan)
+        self.carries = True
+        self._consumer = consumer
+        self._reporter = reporter
+        self._plan_of = plan_of
+        self._codec = Codec(config, "")
+        self._done: deque[Job | Settlement | ReportEnvelope] = deque()
+        self._asleep = False
+        self._claiming = True
+        self._ending = False
+        self._held: dict[tuple[str, str], RemoteJob] = {}
+        self._suspects: deque[RemoteJob] = deque()
+        self._suspect_running: RemoteJob | None = None
+        self._mean: float | None = None  # how long a task takes here, from claim to end, smoothed (seconds)
+        self._queues: tuple[str, ...] = (config.queue,)
+        self._plans: dict[tuple[str, str], Plan] = {}
+        self._settles_reports = consumer is cast(Any, reporter)
+        consumer.open(partial(self._emit, Origin.CONSUMER))
+        reporter.open(partial(self._emit, Origin.REPORTER))
+        self._io = threading.Thread(target=self._serve, name="dingo-consumer", daemon=True)
+        self._keeper = threading.Thread(target=self._tend_all, name="dingo-keeper", daemon=True)
+
+    def start(self, queues: tuple[str, ...] = ()) -> None:
+        """Begin to consume."""
+        self._queues = queues or self._queues
+        self._io.start()
+        self._keeper.start()
+
+    def _emit(self, origin: Origin, level: Level, code: str, message: str, payload: Any = None) -> None:
+        self.hub.emit(origin, level, code, message, payload)
+
+    # -- called by whoever runs jobs -------------------------------------------------------------------------
+
+    def done(self, entry: Job | Settlement | ReportEnvelope) -> None:
+        """Hand something to the I/O thread. It is woken once for all that comes while it sleeps."""
+        self._done.append(entry)
+        if self._asleep:
+            self._asleep = False
+            self._consumer.wake()
+
+    def tell(self, job: RemoteJob, report: Report) -> None:
+        """Send an intermediate report home."""
+        try:
+            self.done(self._codec.report_envelope(job, report, job.reply, 0.0))
+        except BadReturn as error:
+            self.hub.emit(
+                Origin.REPORTER, Level.WARNING, "report.refused", f"{job.name} {job.id}: what it said cannot be sent: {error}"
+            )
+
+    def wait_for(self, job: Job, due: float) -> None:
+        """Give a task that is to be tried again back to the broker, which holds it until then."""
+        assert isinstance(job, RemoteJob)
+        detail = job.detail()
+        header = {**job.header, "a": detail.attempt, "er": [[f.code, f.type, f.message] for f in detail.errors]}
+        _, body = decode(job.delivery.envelope.frame)
+        wall = time() + (due - self.timer.time())
+        self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=encode(header, body)))
+
+    def cancel(self, job: Job) -> bool:
+        """End a job that was cancelled from afar; stop it where its pool can."""
+        if not job.finish(Status.CANCELLED, _fault(Code.CANCELLED, "the call was cancelled")):
+            return False
+        running = job.start() is None
+        pool = job._plan.pool
+        if running and isinstance(pool, LoopPool):
+            pool.interrupt(job)
+        return True
+
+    def identify(self, job: Job) -> str:
+        """A remote job has its id already."""
+        return job._id or ""
+
+    # -- the I/O thread --------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        tries = 0
+        while not (self._ending and not self._done and not self._held):
+            try:
+                self._settle_done()
+                self._claim()
+            except BrokerUnavailable as error:
+                if tries == 0:
+                    self.hub.emit(Origin.CONSUMER, Level.WARNING, "connection.lost", f"the broker does not answer: {error}")
+                threading.Event().wait(self.config.reconnect.delay(tries))
+                tries += 1
+            except BaseException as error:
+                self.hub.emit(Origin.BRIDGE, Level.ERROR, "consumer.failed", f"the consumer failed: {error}", {"error": error}, error=error)
+                threading.Event().wait(LOOK)
+            else:
+                if tries:
+                    tries = 0
+                    self.hub.emit(Origin.CONSUMER, Level.INFO, "connection.restored", "the broker answers again")
+
+    def _claim(self) -> None:
+        room = self._room_now() if self._claiming else 0
+        # Asleep is set before the last look: whoever is done after it wakes the consumer.
+        self._asleep = True
+        if self._done:
+            self._asleep = False
+            wait = 0.0
+        else:
+            wait = LOOK
+        try:
+            if room > 0:
+                for delivery in self._consumer.claim(self._queues, room, wait):
+                    self._take(delivery)
+            elif wait:
+                self._consumer.claim((), 0, wait)
+        finally:
+            self._asleep = False
+
+    def _room_now(self) -> int:
+        if self.config.prefetch is not None:
+            return self.config.prefetch - len(self._held)
+        threads = sum(pool.count if not isinstance(pool, LoopPool) else 1000 for pool in self._pools()) or self.config.workers
+        ahead = 0 if self._mean is None else min(AHEAD_MOST, int(threads * AHEAD_SECONDS / max(self._mean, 1e-6)))
+        return max(threads, ahead) - len(self._held)
+
+    def _take(self, delivery: Delivery) -> None:
+        """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
+        try:
+            header, body = decode(delivery.envelope.frame)
+            job = self._job_of(delivery, header, body)
+        except UnknownVersion as error:
+            self._park(delivery, {"t": time()}, str(error), Code.BAD_MESSAGE)
+        except BadMessage as error:
+            self.hub.emit(Origin.CONSUMER, Level.ERROR, "message.refused", f"a message was refused: {error}", {"id": delivery.envelope.id})
+            self._refuse(delivery, Failure(Code.BAD_MESSAGE, message=str(error)))
+        except BadArguments as error:
+            self._park(delivery, header, str(error), Code.BAD_ARGUMENTS)
+        except BadOption as error:
+            self._refuse(delivery, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
+        else:
+            if job is not None:
+                self._run(job)
+
+    def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | None:
+        given = header.get("o")
+        plan = self._known_plan(header["n"], given)
+        if plan is None:
+            self._park(delivery, header, f"no task named {header['n']!r} is registered here", Code.NOT_REGISTERED)
+            return None
+        message = plan.marshaller.decode_task(
+            plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), body
+        )
+        job = RemoteJob(plan, tuple(message.args), dict(message.kwargs) or None, delivery, header)
+        if "a" in header or "h" in header or "x" in header:
+            detail = job.detail()
+            detail.attempt = int(header.get("a", 0))
+            detail.errors = tuple(Failure(Code(code), kind, text) for code, kind, text in header.get("er", ()))
+            detail.headers = header.get("h")
+            detail.expires = header.get("x")
+            if "a" in header:
+                plan.by_full_way()
+        return job
+
+    def _known_plan(self, name: str, given: Any) -> Plan | None:
+        key = (name, "" if given is None else repr(given))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan_of(name, {} if given is None else options_of(given))
+            if plan is not None:
+                if len(self._plans) > 1000:
+                    self._plans.clear()
+                self._plans[key] = plan
+        return plan
+
+    def _run(self, job: RemoteJob) -> None:
+        job.begun = monotonic()
+        self._held[job.name, job.id] = job
+        if job.delivery.suspect:
+            self._suspects.append(job)
+            self._next_suspect()
+        elif not job._plan.option.redeliver:
+            self._consumer.starting(job.delivery)
+            job._plan.pool.put(job)
+        else:
+            job._plan.pool.put(job)
+
+    def _next_suspect(self) -> None:
+        """Run what may have killed a worker one at a time, its start recorded first, so that it is found out."""
+        if self._suspect_running is not None or not self._suspects:
+            return
+        job = self._suspects.popleft()
+        if not job._plan.option.redeliver and job.delivery.starts:
+            job.finish(Status.FAILURE, _fault(Code.WORKER_LOST, "its worker died while it ran, and it is not run twice"))
+        elif job.delivery.starts >= POISONED_AT:
+            job.finish(Status.FAILURE, _fault(Code.POISONED, f"its worker died {job.delivery.starts} times while it ran"))
+        else:
+            self._suspect_running = job
+            self._consumer.starting(job.delivery)
+            job._plan.pool.put(job)
+
+    def _park(self, delivery: Delivery, header: dict[str, Any], why: str, code: Code) -> None:
+        """Leave a task to a worker that can run it, for a while; then refuse it."""
+        now = time()
+        age = now - float(header.get("t", now))
+        if age > self.config.unknown_task_seconds:
+            self._refuse(delivery, Failure(code, message=f"{why}, and no other worker has taken it in {age:.0f} s"))
+            return
+        delay = min(PARK_MOST, max(PARK_FIRST, age / 2))
+        self.hub.emit(
+            Origin.MAPPER, Level.WARNING, "message.parked",
+            f"{delivery.envelope.name} {delivery.envelope.id} is left for another worker: {why}",
+            {"id": delivery.envelope.id, "name": delivery.envelope.name, "delay": delay},
+        )  # fmt: skip
+        self._done.append(Settlement(delivery, Verdict.LATER, due=now + delay))
+
+    def _refuse(self, delivery: Delivery, failure: Failure) -> None:
+        """End a task that cannot be run, without running it."""
+        from dingo.marshaller.json import JsonMarshaller  # noqa: PLC0415 - its own marshaller may be what is unknown
+
+        envelope = delivery.envelope
+        report = Report(envelope.id, envelope.name, Status.FAILURE, failure=failure)
+        frame = report_frame(report, JsonMarshaller().encode_report(None, report))
+        reports = [ReportEnvelope(envelope.reply, envelope.id, envelope.name, frame, True, self.config.keep_result)]
+        self._done.append(Settlement(delivery, Verdict.ACK, reports))
+
+    def _settle_done(self) -> None:
+        """Settle all that is done, in one batch; what cannot be settled now stays for the next try."""
+        batch: list[Settlement] = []
+        loose: list[ReportEnvelope] = []
+        entries: list[Job | Settlement | ReportEnvelope] = []
+        while self._done and len(entries) < AHEAD_MOST:
+            entries.append(self._done.popleft())
+        if not entries:
+            return
+        for entry in entries:
+            if isinstance(entry, ReportEnvelope):
+                loose.append(entry)
+            else:
+                batch.append(entry if isinstance(entry, Settlement) else self._settlement(entry))
+        try:
+            if loose:
+                self._reporter.report(loose)
+            if batch:
+                self._settle(batch)
+        except BrokerUnavailable:
+            self._done.extendleft(reversed([*loose, *batch]))
+            raise
+        for settlement in batch:
+            self._let_go(settlement)
+
+    def _settle(self, batch: list[Settlement]) -> None:
+        if not self._settles_reports:  # the report first: then the broker may forget the task
+            reports = [report for settlement in batch for report in settlement.reports]
+            if reports:
+                self._reporter.report(reports)
+        for stale in self._consumer.settle(batch):
+            envelope = stale.delivery.envelope
+            self.hub.emit(
+                Origin.CONSUMER, Level.WARNING, "report.stale",
+                f"{envelope.name} {envelope.id} was given to another worker meanwhile: what came of it here is dropped",
+                {"id": envelope.id, "name": envelope.name},
+            )  # fmt: skip
+
+    def _let_go(self, settlement: Settlement) -> None:
+        envelope = settlement.delivery.envelope
+        job = self._held.pop((envelope.name, envelope.id), None)
+        if job is None:
+            return
+        if job is self._suspect_running:
+            self._suspect_running = None
+            self._next_suspect()
+        taken = monotonic() - job.begun
+        self._mean = taken if self._mean is None else self._mean * 0.9 + taken * 0.1
+
+    def _settlement(self, job: Job) -> Settlement:
+        """Make the verdict and the final report of a job that has ended."""
+        assert isinstance(job, RemoteJob)
+        option = job._plan.option
+        keep = self.config.keep_result if option.keep_result is None else option.keep_result
+        if not job.reply:
+            return Settlement(job.delivery, Verdict.ACK)
+        report = job.final_report()
+        try:
+            envelope = self._codec.report_envelope(job, report, job.reply, keep)
+        except BadReturn as error:
+            failure = Failure.of(Code.BAD_RETURN, error)
+            report = Report(report.id, report.name, Status.FAILURE, failure=failure, attempt=report.attempt)
+            envelope = self._codec.report_envelope(job, report, job.reply, keep)
+        return Settlement(job.delivery, Verdict.ACK, [envelope])
+
+    # -- the keeper thread ---------------------------------------------------------------------------------------------
+
+    def _tend_all(self) -> None:
+        nap = threading.Event()
+        while not self._ending:
+            try:
+                for key in self._consumer.tend():
+                    job = self._held.get(key)
+                    if job is not None:
+                        self.cancel(job)
+            except BrokerUnavailable:
+                pass  # the I/O thread meets the same, and tells
+            except BaseException as error:
+                self.hub.emit(Origin.CONSUMER, Level.ERROR, "keeper.failed", f"{error}", {"error": error}, error=error)
+            nap.wait(TEND)
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None, *, drain: bool) -> None:
+        """Stop claiming; let what runs end, for up to `timeout` seconds; give everything else back."""
+        until = None if timeout is None else monotonic() + timeout
+        self._claiming = False
+        pools = self._pools()
+        with self._lock:
+            waiting = [job for pool in pools for job in pool.waiting()]
+        for job in waiting:
+            self._give_back(job)
+        for pool in pools:
+            pool.closed = True
+            pool.stop()
+        for pool in pools:
+            pool.join(until)
+        self.closed = True
+        for pool in pools:
+            for job in pool.running():
+                self._give_back(job)
+        for job in list(self._suspects):
+            self._give_back(job)
+        self._ending = True
+        self._consumer.wake()
+        if self._io.is_alive():
+            self._io.join(5.0)
+        del drain
+        self.timer.close()
+        self.hub.guarded("lifespan", self._exit.close)
+        self.aside.close(None if until is None else max(0.0, until - monotonic()))
+
+    def _give_back(self, job: Job) -> None:
+        """Return a task to its queue, no attempt counted: claim its end here, so that nothing else settles it."""
+        if not isinstance(job, RemoteJob):  # a function given to `as_executor`
+            shut_down(job, "the app was closed before this function had ended")
+            return
+        try:
+            del job._open
+        except AttributeError:
+            return
+        self.done(Settlement(job.delivery, Verdict.RETURN))
+
+
+def _fault(code: Code, message: str) -> Fault:
+    return Fault(code, failure=Failure(code, message=message))

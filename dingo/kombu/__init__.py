@@ -1,0 +1,57 @@
+"""The components for brokers, built from a URL: the only door to them.
+
+`sqlite:///file.db` (durable, many processes, no server) and `memory://name` (one process, for tests).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, wire
+from dingo.config import Config, mask_url
+from dingo.errors import BadConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_KNOWN = "sqlite:///file.db, memory://name"
+
+
+def producer(url: str, config: Config | None = None) -> Any:
+    """Make the Producer for a URL. Raises BadConfig."""
+    return _maker(url)("producer", config or Config())
+
+
+def worker(url: str, config: Config | None = None) -> Any:
+    """Make what is Consumer and Reporter in one for a URL. Raises BadConfig."""
+    return _maker(url)("worker", config or Config())
+
+
+def store(url: str, config: Config | None = None) -> Any:
+    """Make the Store for a URL. Raises BadConfig."""
+    return _maker(url)("store", config or Config())
+
+
+def _maker(url: str) -> Callable[[str, Config], Any]:
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        return lambda part, _config: _memory(part, parts.netloc + parts.path)
+    if parts.scheme == "sqlite":
+        path = unquote(parts.path[1:]) if not parts.netloc else ""
+        return lambda part, config: _sqlite(part, path, config)
+    raise BadConfig(f"no broker is known for {mask_url(url)!r}: this version has {_KNOWN}")
+
+
+def _memory(part: str, name: str) -> Any:
+    made = {"producer": MemoryProducer, "worker": MemoryWorker, "store": MemoryStore}[part]
+    return made(wire(name or "default"))
+
+
+def _sqlite(part: str, path: str, config: Config) -> Any:
+    from dingo.kombu.sqlite import Database, SqliteProducer, SqliteStore, SqliteWorker  # noqa: PLC0415 - on demand
+
+    Database(path)
+    if part == "worker":
+        return SqliteWorker(path, config.lease_seconds)
+    return (SqliteProducer if part == "producer" else SqliteStore)(path)

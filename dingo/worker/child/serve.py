@@ -1,0 +1,222 @@
+"""Serve: the life of a child. Its main thread runs calls; another listens to the parent.
+
+Where the parent is gone, the child and all it has started go at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from _queue import SimpleQueue
+from functools import partial
+from queue import Empty
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dingo.blocking import here
+from dingo.plan import _invoke, _with_context
+from dingo.worker.child.call import Call, Seat
+from dingo.worker.child.cargo import dump, dump_error, load, load_function, said
+from dingo.worker.child.wire import (
+    BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LOAD, LOADED, READY, RECALL, SETUP, VALUE,
+    Inbox, pack,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dingo.worker.child.wire import Frame
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serve the parent at the other end of this socket, until it says LEAVE or is gone."""
+    _follow_parent()
+    server = Server(socket.socket(fileno=descriptor))
+    server.run()
+    sys.exit(0)
+
+
+def _follow_parent() -> None:
+    """Leave it to the parent what signals to the whole group or service mean; die with it in any case."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN this is not inherited by what a task starts
+    with contextlib.suppress(Exception):  # elsewhere than on Linux the end of the socket must be enough
+        import ctypes  # noqa: PLC0415
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+class Server:
+    """One child, seen from inside."""
+
+    state: Any = None
+    """What the app's lifespan yielded here."""
+
+    def __init__(self, parent: socket.socket) -> None:
+        self._parent = parent
+        self._sending = threading.Lock()
+        self._queue: SimpleQueue[Frame] = SimpleQueue()
+        self._replies: SimpleQueue[bytearray] = SimpleQueue()
+        self._asking = threading.Lock()
+        self._sources: dict[int, bytearray] = {}  # functions as they came
+        self._functions: dict[int, Callable[..., Any]] = {}  # and as they are called
+        self._lifespan: Callable[[], Any] | None = None
+        self._exit = contextlib.ExitStack()
+        self._seat = Seat()
+        here.seat = self._seat
+
+    # -- the main thread ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run what comes."""
+        os.register_at_fork(after_in_child=self._parent.close)  # a fork of this process must not answer for it
+        threading.Thread(target=self._listen, name="dingo-parent", daemon=True).start()
+        while True:
+            kind, number, extra, payload = self._next()
+            if kind == CALL:
+                self._run(number, extra, payload)
+            elif kind == LOAD:
+                with contextlib.suppress(BaseException):  # the call will say what is wrong with it
+                    self._function(extra)
+                self.send(LOADED, 0, extra)
+            elif kind == SETUP:
+                self._set_up(payload)
+            else:
+                break
+            del payload
+        self._exit.close()
+
+    def _next(self) -> Frame:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # a task may have closed or replaced it
+                    stream.flush()
+            return self._queue.get()
+
+    def _run(self, number: int, function: int, payload: bytearray) -> None:
+        begun = perf_counter_ns()
+        try:
+            args, kwargs, facts = load(payload)
+        except BaseException as error:
+            self.send(BAD_CALL, number, 0, said(error).encode(errors="replace"))
+            return
+        self._seat.job = Call(self, number, facts)
+        try:
+            if self._lifespan is not None:
+                self._enter()
+            run = self._functions.get(function) or self._function(function)
+            value = run(*args) if kwargs is None else run(*args, **kwargs)
+        except BaseException as error:
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next
+            kind, answer = ERROR, dump_error(error)
+        else:
+            kind, answer = _dump_value(value)
+        self._seat.job = None
+        self.send(kind, number, perf_counter_ns() - begun, answer)
+
+    def _function(self, number: int) -> Callable[..., Any]:
+        source, invoker, takes_context = load(self._sources[number])
+        run = load_function(source)
+        if invoker is not None:
+            run = partial(_invoke, invoker, run)
+        if takes_context:
+            run = partial(_with_context, run)
+        self._functions[number] = run
+        return run
+
+    def _set_up(self, payload: bytearray) -> None:
+        source = load(payload)
+        if source is not None:
+            self._lifespan = lambda: load_function(source)()
+            with contextlib.suppress(BaseException):  # tried again by each call, which fails with what it raises
+                self._enter()
+        self.send(READY)
+
+    def _enter(self) -> None:
+        assert self._lifespan is not None
+        manager = self._lifespan()
+        if hasattr(manager, "__aenter__"):
+            self.state = self._enter_async(manager)
+        else:
+            self.state = self._exit.enter_context(manager)
+        self._lifespan = None
+
+    def _enter_async(self, manager: Any) -> Any:
+        from dingo.events import Hub  # noqa: PLC0415 - only for who has such a lifespan
+        from dingo.worker.loops import LoopPool  # noqa: PLC0415
+
+        state, leave = LoopPool("lifespan", 1, Hub()).hold(manager)
+        self._exit.callback(leave)
+        return state
+
+    # -- talking to the parent ------------------------------------------------------------------------------
+
+    def send(self, kind: int, number: int = 0, extra: int = 0, payload: bytes = b"") -> None:
+        """Send a frame, from any thread. Where that cannot be, this process is of no use any more: it ends."""
+        try:
+            with self._sending:
+                for buffer in pack(kind, number, extra, payload):
+                    self._parent.sendall(buffer)
+        except OSError:
+            _go()
+
+    def ask(self, kind: int, number: int) -> bytearray:
+        """Send a frame and wait for its answer."""
+        with self._asking:
+            self.send(kind, number)
+            return self._replies.get()
+
+    def _listen(self) -> None:
+        inbox = Inbox(self._parent)
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                for frame in inbox.read():
+                    self._sort(frame)
+        _go()
+
+    def _sort(self, frame: Frame) -> None:
+        kind = frame[0]
+        if kind == FUNCTION:
+            self._sources[frame[2]] = frame[3]
+        elif kind == FACTS:
+            self._replies.put(frame[3])
+        elif kind == RECALL:
+            self._give_back()
+        else:
+            self._queue.put(frame)
+
+    def _give_back(self) -> None:
+        kept, given = [], []
+        with contextlib.suppress(Empty):
+            while True:
+                frame = self._queue.get_nowait()
+                if frame[0] == CALL:
+                    given.append(frame[1])
+                else:
+                    kept.append(frame)
+        for frame in kept:
+            self._queue.put(frame)
+        self.send(GIVEN, payload=dump(given))
+
+
+def _dump_value(value: Any) -> tuple[int, bytes]:
+    try:
+        return VALUE, dump(value)
+    except BaseException as error:
+        return BAD_VALUE, said(error).encode(errors="replace")
+
+
+def _go() -> NoReturn:
+    """End this process and all it has started, now."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+

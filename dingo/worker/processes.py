@@ -1,0 +1,769 @@
+"""ProcessPool: children that run calls on cores of their own, and can be killed.
+
+One thread of this process owns all children: it hands out what waits, takes the answers, and replaces what died.
+
+    put -> waiting -> begin -> hand -> child ... answer -> end
+                         ^                 |
+                         +--- given back, or its child died
+
+Short calls go out many at once, up to what is measured to take some milliseconds. A child answers each call by
+itself and runs them in order, so the first one that is not answered is the one that runs: if the child dies,
+that call was what it died of, and the others have not started.
+
+Hooks and the correction of return values run here, in the parent. `here.forbidden` is set in the pool's thread:
+nothing in it may wait for a call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import selectors
+import threading
+import weakref
+from collections import deque
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dingo.blocking import here
+from dingo.errors import BadArguments, BadReturn
+from dingo.events import Level, Origin
+from dingo.job import Fault
+from dingo.message.report import Code, Failure, Status
+from dingo.worker.attempt import Attempt, _code_of
+from dingo.worker.child.call import Facts
+from dingo.worker.child.cargo import dump, dump_call, dump_function, load, load_fault, said
+from dingo.worker.child.handle import Child
+from dingo.worker.child.wire import (
+    ASK, BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LEAVE, LOAD, LOADED, PROGRESS, READY, RECALL,
+    SAVED, VALUE,
+)  # fmt: skip
+from dingo.worker.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dingo.events import Hub
+    from dingo.job import Job
+    from dingo.plan import Plan
+    from dingo.registry import Registration
+    from dingo.worker.child.wire import Frame
+
+_SUCCESS = Status.SUCCESS
+
+# A child has up to so many calls before it, and no more than take so many seconds; it gets new ones when half of
+# that is left. Enough that it never waits for the parent, little enough that no call waits long behind others.
+_LINE = 64
+_LINE_SECONDS = 0.010
+
+# A child that has not answered for so long (seconds) gives back what it has not started.
+_STUCK = 0.020
+
+# A call ends POISONED when it was running in so many processes that died.
+_DEATHS = 3
+
+# The pause before a child is replaced that died before it was ready: from, doubling, up to (seconds).
+_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+
+# How much one more run counts in the mean run time of a function.
+_WEIGHT = 0.25
+
+
+class Function:
+    """A function as children get it, and how long it runs."""
+
+    __slots__ = ("data", "mean", "number")
+
+    def __init__(self, number: int, data: bytes) -> None:
+        self.number = number
+        self.data = data
+        self.mean: float | None = None  # seconds; None: not yet measured
+
+    def ran(self, seconds: float) -> None:
+        """Note how long a run took."""
+        self.mean = seconds if self.mean is None else self.mean + _WEIGHT * (seconds - self.mean)
+
+
+class Handed(Attempt):
+    """An attempt that runs in a child."""
+
+    __slots__ = ("cost", "deaths", "function", "number")
+
+    function: Function
+
+    def __init__(self, job: Job, args: tuple[Any, ...]) -> None:
+        super().__init__(job, args)
+        self.number = 0  # in its child's line; another at each handing over
+        self.cost = 0.0  # the seconds it was reckoned to take
+        self.deaths = 0  # how many processes died while they ran it
+
+    def end(self, fault: Fault) -> None:
+        """End the call: there is no point in another attempt."""
+        if self.claim():
+            self._give_up(fault)
+        self._ended()
+
+    def fail_there(self, fault: Fault) -> None:
+        """The function raised in the child."""
+        delay = self._settle(fault) if self.claim() else None
+        self._ended()
+        if delay is not None:
+            self._sleep(delay)
+
+    def undo(self) -> None:
+        """Take the start of the attempt back: the call waits again, with the place it has."""
+        self.halt_clock()
+        job = self.job
+        if job._detail is not None and job._detail.attempt:
+            job._detail.attempt -= 1
+        if self._place is not None:
+            job.detail().place = self._place
+        job.restore(self.args)
+
+    def halt_clock(self) -> None:
+        """Stop its time limit: its child has ended."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def wind_clock(self, out_of_time: Callable[[Attempt], object]) -> None:
+        """Start its time limit anew, if it has one: it is handed over once more."""
+        timeout = self.job._plan.option.timeout
+        if timeout is not None and self._alarm is None:
+            self._set_deadline(timeout, out_of_time)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its time is over: an alarm may be of a time limit from before."""
+        detail = self.job._detail
+        return detail is not None and detail.deadline is not None and detail.deadline <= self.job._plan.bridge.timer.time()
+
+
+class ProcessPool:
+    """`count` processes that serve one queue.
+
+    A child is replaced after `max_calls` calls, or when it has more than `max_rss` bytes of memory (looked at
+    after each answer; on Linux); None: never. `lifespan` is entered once in each child. Raises ValueError,
+    TypeError where the lifespan cannot be sent.
+    """
+
+    kind = "process"
+    remote = False
+
+    def __init__(self, name: str, count: int, hub: Hub, *, lifespan: Callable[[], Any] | None = None,
+                 max_calls: int | None = None, max_rss: int | None = None) -> None:  # fmt: skip
+        for what, value in (("count", count), ("max_calls", max_calls), ("max_rss", max_rss)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{what} is a whole number from 1, not {value!r}")
+        self.name = name
+        self.count = count
+        self.max_calls = max_calls
+        self.max_rss = max_rss
+        self.ranked = False
+        self.closed = False
+        """Nothing more is to be put: set before what waits is looked through, and looked at after each put."""
+        self._hub = hub
+        self._lifespan = None if lifespan is None else _dump_lifespan(lifespan)
+        self._inbox: deque[Job] = deque()
+        self._heap: list[tuple[int, int, Job]] = []
+        self._again: deque[Handed | Job] = deque()  # before all others: they have waited already
+        self._orders: deque[Callable[[], object]] = deque()  # from other threads
+        self._numbers = itertools.count(1)
+        self._functions: dict[tuple[Registration, int], Function] = {}
+        self._children: list[Child] = []
+        self._stopping = False
+        self._abandoned = False
+        self._pause = 0.0
+        self._start_at = 0.0  # no child is started before (time.monotonic)
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)  # noqa: FBT003
+        self._selector.register(self._woken, selectors.EVENT_READ, lambda _mask: os.read(self._woken, 4096))
+        self._asleep = False
+        _pools.add(self)
+        self._thread = threading.Thread(target=self._live, name=f"dingo-{name}", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        """Name and size."""
+        return f"<ProcessPool {self.name}: {self.count} processes>"
+
+    # -- for all threads ------------------------------------------------------------------------------------
+
+    def put(self, job: Job) -> None:
+        """Have a call run."""
+        self._inbox.append(job)
+        if self._asleep:
+            self._wake()
+
+    def rank(self) -> None:
+        """From now on serve by priority."""
+        self.ranked = True
+
+    def resize(self, count: int) -> None:
+        """Have `count` processes: more start now, fewer leave when they are free."""
+        self.count = count
+        self._wake()
+
+    def interrupt(self, job: Job) -> None:
+        """Stop a call that runs here and has been ended: its process is killed, other calls are not harmed."""
+        self._order(partial(self._interrupt, job))
+
+    @property
+    def threads(self) -> int:
+        """How many processes it has now."""
+        return len(self._children)
+
+    @property
+    def pids(self) -> list[int]:
+        """The ids of its processes."""
+        return [child.pid for child in self._children.copy()]
+
+    def waiting(self) -> list[Job]:
+        """Take out all calls that wait."""
+        jobs = []
+        with _lock:
+            items = [*_drained(self._again), *_drained(self._inbox), *(entry[2] for entry in sorted(self._heap))]
+            self._heap.clear()
+        for item in items:
+            if isinstance(item, Handed):
+                item.undo()
+                item = item.job  # noqa: PLW2901
+            jobs.append(item)
+        return jobs
+
+    def peek(self) -> list[Job]:
+        """Return all calls that wait and have not been started."""
+        with _lock:
+            again = [item for item in self._again.copy() if not isinstance(item, Handed)]
+            return [*again, *self._inbox.copy(), *(entry[2] for entry in sorted(self._heap))]
+
+    def running(self) -> list[Job]:
+        """Return the calls that children have now, those not started included."""
+        handed = [one for child in self._children.copy() for one in child.line.copy().values()]
+        handed += [one for one in self._again.copy() if isinstance(one, Handed)]
+        return [one.job for one in handed]
+
+    def stop(self) -> None:
+        """Tell all children to leave, after what waits."""
+        self._stopping = True
+        self._wake()
+
+    def join(self, until: float | None) -> bool:
+        """Wait until all children have left, or until that moment (time.monotonic); whether they have.
+
+        After that moment those that run nothing are killed, and the others as soon as their call is interrupted.
+        """
+        if self._thread is threading.current_thread():
+            return True
+        self._thread.join(None if until is None else max(0.0, until - monotonic()))
+        if self._thread.is_alive():
+            self._abandoned = True
+            self._wake()
+        return not self._thread.is_alive()
+
+    def _order(self, order: Callable[[], object]) -> None:
+        self._orders.append(order)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._asleep = False
+        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: it has ended
+            os.write(self._waker, b"!")
+
+    # -- the pool's thread ----------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        here.forbidden, here.hub = True, self._hub
+        while not self._over():
+            try:
+                self._turn()
+            except BaseException as error:
+                self._tell(Level.ERROR, "worker.failed", f"process pool {self.name}: an error in dingo", error)
+                self._start_at = monotonic() + _PAUSE
+        _pools.discard(self)
+        self._selector.close()
+        os.close(self._woken)
+        woken, self._waker = self._waker, -1
+        os.close(woken)
+
+    def _over(self) -> bool:
+        return self._stopping and not self._children and not self._waiting_count()
+
+    def _turn(self) -> None:
+        self._balance()
+        self._feed()
+        for child in self._children:
+            self._flush(child)
+        self._asleep = True
+        timeout = 0.0 if self._inbox_changed() else self._until_next()
+        events = self._selector.select(timeout)
+        self._asleep = False
+        for key, mask in events:
+            key.data(mask)
+        while self._orders:
+            self._orders.popleft()()
+
+    def _inbox_changed(self) -> bool:
+        # What was put while nobody was asleep woke nobody, so it is looked for once more after saying so.
+        return bool(self._orders) or (bool(self._inbox) and any(child.open and not child.line for child in self._children))
+
+    def _until_next(self) -> float | None:
+        """Seconds until something is to be done though nothing happens; None: never."""
+        now = monotonic()
+        times = [self._start_at] if self._start_at > now and self._missing() > 0 else []
+        times += [child.heard + _STUCK for child in self._children if len(child.line) > 1 and child.open]
+        return max(0.0, min(times) - now) if times else None
+
+    # -- children -------------------------------------------------------------------------------------------
+
+    def _missing(self) -> int:
+        wanted = 0 if self._stopping and not self._waiting_count() else self.count
+        return wanted - sum(not child.leaving for child in self._children)
+
+    def _balance(self) -> None:
+        """Have as many children as there shall be, none of them stuck, too old, too big or abandoned."""
+        now = monotonic()
+        for child in tuple(self._children):
+            if child.open and len(child.line) > 1 and now - child.heard >= _STUCK:
+                self._recall(child)
+            if self._abandoned and not child.line:
+                self._kill(child)
+        missing = self._missing()
+        while missing > 0 and now >= self._start_at:
+            self._start()
+            missing -= 1
+        if missing < 0:
+            staying = [child for child in self._children if not child.leaving]
+            for child in sorted(staying, key=lambda child: len(child.line))[:-missing]:
+                self._retire(child)
+
+    def _start(self) -> None:
+        try:
+            child = Child(self._lifespan)
+        except OSError as error:
+            self._pause_starts(f"no process can be started: {said(error)}", error)
+            return
+        self._children.append(child)
+        self._selector.register(child.socket, selectors.EVENT_READ, partial(self._on_socket, child))
+        if child.watched >= 0:
+            self._selector.register(child.watched, selectors.EVENT_READ, partial(self._on_death, child))
+        self._tell(Level.INFO, "worker.started", f"process {child.pid} of {self.name} started")
+
+    def _pause_starts(self, why: str, error: BaseException | None = None) -> None:
+        self._pause = min(_LONGEST_PAUSE, max(_PAUSE, self._pause * 2))
+        self._start_at = monotonic() + self._pause
+        why = f"process pool {self.name}: {why}; the next attempt is in {self._pause:g} s"
+        self._tell(Level.ERROR, "worker.failed", why, error)
+
+    def _retire(self, child: Child) -> None:
+        """Have a child leave when it has finished what it runs."""
+        child.leaving = True
+        child.send(RECALL)
+        child.send(LEAVE)
+
+    def _recall(self, child: Child) -> None:
+        if not child.recalled:
+            child.recalled = True
+            child.send(RECALL)
+
+    def _kill(self, child: Child) -> None:
+        if not child.killed:
+            child.leaving = child.killed = True
+            child.kill()
+
+    def _on_socket(self, child: Child, mask: int) -> None:
+        if mask & selectors.EVENT_READ and child in self._children:
+            try:
+                self._read(child)
+            except (EOFError, OSError):
+                self._on_end(child)
+
+    def _on_end(self, child: Child) -> None:
+        """Its socket is closed: it is dead, or leaves, or a task has closed it."""
+        self._selector.unregister(child.socket)
+        if not child.leaving:
+            child.recalled = True  # it gets nothing more
+            child.kill()
+        if child.watched < 0:
+            self._bury(child)
+
+    def _on_death(self, child: Child, _mask: int) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._read(child)  # what it has answered counts
+        self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        for watched in (child.socket, child.watched):
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(watched)
+        self._children.remove(child)
+        how = child.bury()
+        if child.killed or (child.leaving and not child.line):
+            self._tell(Level.INFO, "worker.stopped", f"process {child.pid} of {self.name} stopped")
+        elif not child.ready:
+            self._pause_starts(f"process {child.pid} ended before it was ready ({how})")
+        else:
+            self._tell(Level.WARNING, "worker.died", f"process {child.pid} of {self.name} died: {how}")
+        handed = list(child.line.values())
+        self._again.extendleft(reversed(handed[1:]))
+        if handed:
+            self._lost(handed[0], child, how)
+
+    def _lost(self, handed: Handed, child: Child, how: str) -> None:
+        """Decide about the call that a child ran when it ended."""
+        handed.halt_clock()
+        if handed.stopping:
+            handed.stopped()
+        elif handed.job.ended:
+            handed._ended()
+        elif child.killed:  # for the sake of another call
+            self._again.appendleft(handed)
+        else:
+            handed.deaths += 1
+            self._died_of(handed, how)
+
+    def _died_of(self, handed: Handed, how: str) -> None:
+        if not handed.job._plan.option.redeliver:
+            message = f"its process died ({how}), and it is not to run again (redeliver=False)"
+            handed.end(Fault(Code.WORKER_LOST, failure=Failure(Code.WORKER_LOST, message=message)))
+        elif handed.deaths >= _DEATHS:
+            message = f"its process died {handed.deaths} times while it ran, at last: {how}"
+            handed.end(Fault(Code.POISONED, failure=Failure(Code.POISONED, message=message)))
+        else:
+            self._again.appendleft(handed)
+
+    # -- stopping one call ----------------------------------------------------------------------------------
+
+    def _out_of_time(self, attempt: Attempt) -> None:
+        self._order(partial(self._overdue, attempt))  # called on the timer's thread
+
+    def _overdue(self, handed: Handed) -> None:
+        for child in self._children:
+            if handed in child.line.values() and handed.overdue and handed.claim():
+                handed.stopping = True
+                self._kill(child)  # which has nothing else to do
+
+    def _interrupt(self, job: Job) -> None:
+        for child in self._children:
+            for handed in child.line.values():
+                if handed.job is job:
+                    self._stop_ended(child)
+                    return
+
+    def _stop_ended(self, child: Child) -> None:
+        """Kill a child if the call it runs has been ended; if one has that it has not started, take that back."""
+        if not next(iter(child.line.values())).job.ended:
+            self._recall(child)
+            return
+        if len(child.line) > 1:
+            child.freeze()
+            with contextlib.suppress(EOFError, OSError):
+                while True:
+                    self._read(child)
+            if not child.line or not next(iter(child.line.values())).job.ended:
+                child.thaw()  # it had just answered: its next call is innocent
+                return
+        self._kill(child)
+
+    # -- handing calls out ----------------------------------------------------------------------------------
+
+    def _waiting_count(self) -> int:
+        return len(self._again) + len(self._inbox) + len(self._heap)
+
+    def _feed(self) -> None:
+        """Hand out what waits, first to those that have least to do."""
+        waiting = self._waiting_count()
+        if not waiting:
+            return
+        now = monotonic()
+        half = _LINE_SECONDS / 2
+        share = max(1, waiting // self.count)
+        for child in sorted(self._children, key=lambda child: child.load):
+            if child.open and (not child.line or (child.load < half and now - child.heard < half)):
+                self._fill(child, share, now)
+
+    def _fill(self, child: Child, share: int, now: float) -> None:
+        if not child.line:
+            child.heard, child.load = now, 0.0
+        while share > 0 and child.open and len(child.line) < _LINE and child.load < _LINE_SECONDS:
+            handed = self._next_for(child)
+            if handed is None:
+                return
+            if self._hand(child, handed):
+                share -= 1
+                if _alone(handed):
+                    return
+
+    def _next_for(self, child: Child) -> Handed | None:
+        """Take the next call, begun; None where there is none, or none that this child can take now."""
+        while (item := self._take()) is not None:
+            if _alone(item) and not self._clear_for(child, item):
+                self._again.appendleft(item)
+                return None
+            if isinstance(item, Handed):
+                if not item.job.ended:
+                    item.wind_clock(self._out_of_time)
+                    return item
+                item._ended()
+            else:
+                handed = self._begin(item)
+                if handed is not None:
+                    return handed
+        return None
+
+    def _clear_for(self, child: Child, item: Handed | Job) -> bool:
+        """Whether a child has nothing else to do and has imported the function, which is not to cost the call time."""
+        if child.line:
+            return False
+        plan = item.job._plan if isinstance(item, Handed) else item._plan
+        with contextlib.suppress(Exception):  # handing it over will say what is wrong
+            function = self._function_of(plan)
+            if plan.option.timeout is not None and function.number not in child.loaded:
+                self._send_function(child, function)
+                child.send(LOAD, 0, function.number)
+                child.loading = True
+                return False
+        return True
+
+    def _take(self) -> Handed | Job | None:
+        with contextlib.suppress(IndexError):
+            return self._again.popleft()
+        if not self.ranked:
+            try:
+                return self._inbox.popleft()
+            except IndexError:
+                return None
+        with _lock:
+            for job in _drained(self._inbox):
+                heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
+            return heapq.heappop(self._heap)[2] if self._heap else None
+
+    def _begin(self, job: Job) -> Handed | None:
+        if not job._plan.plain:
+            return Handed.begin(job, self._out_of_time)  # type: ignore[return-value]
+        args = job.start()
+        return None if args is None else Handed(job, args)
+
+    def _hand(self, child: Child, handed: Handed) -> bool:
+        """Hand a call to a child. False where it cannot be: then it has failed."""
+        job, plan = handed.job, handed.job._plan
+        try:
+            function = self._function_of(plan)
+            facts = Facts(job) if plan.binding.takes_context else None
+            data = dump_call(plan, handed.args, job._kwargs, facts)
+        except BaseException as error:
+            code = Code.BAD_ARGUMENTS if isinstance(error, BadArguments) else Code.EXCEPTION
+            handed.end(Fault(code, error))
+            return False
+        self._send_function(child, function)
+        handed.function = function
+        handed.number = number = next(self._numbers)
+        handed.cost = _LINE_SECONDS if function.mean is None else function.mean
+        child.line[number] = handed
+        child.load += handed.cost
+        child.send(CALL, number, function.number, data)
+        child.calls += 1
+        if child.calls == self.max_calls:
+            child.leaving = True
+            child.send(LEAVE)
+        return True
+
+    def _function_of(self, plan: Plan) -> Function:
+        registration, invoker = plan.registration, plan.option.invoker
+        key = (registration, id(invoker))
+        function = self._functions.get(key)
+        if function is None:
+            try:
+                data = dump((dump_function(registration.fn), invoker, plan.binding.takes_context))
+            except Exception as error:
+                raise TypeError(
+                    f"task {plan.name!r} cannot be sent to a worker process: {said(error)}. Use a function of a "
+                    "module, or one that refers only to what can be pickled"
+                ) from error
+            function = self._functions[key] = Function(next(self._numbers), data)
+        return function
+
+    def _send_function(self, child: Child, function: Function) -> None:
+        if function.number not in child.known:
+            child.known.add(function.number)
+            child.send(FUNCTION, 0, function.number, function.data)
+
+    def _flush(self, child: Child) -> None:
+        if not child.unsent:
+            return
+        blocked = child.blocked
+        child.flush()
+        if child.blocked != blocked:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.blocked else 0)
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.modify(child.socket, events, partial(self._on_socket, child))
+
+    # -- answers --------------------------------------------------------------------------------------------
+
+    def _read(self, child: Child) -> None:
+        """Take what a child says. Raises EOFError, OSError (BlockingIOError: it says nothing)."""
+        frames = child.inbox.read()
+        child.heard = monotonic()
+        for frame in frames:
+            if frame[0] <= BAD_CALL:
+                self._answered(child, frame)
+            else:
+                self._said(child, frame)
+        if self.max_rss is not None and frames and not child.leaving and child.rss() > self.max_rss:
+            self._retire(child)
+
+    def _answered(self, child: Child, frame: Frame) -> None:
+        kind, number, nanoseconds, payload = frame
+        handed = child.line.pop(number, None)
+        if handed is None:
+            return
+        child.load -= handed.cost
+        handed.function.ran(nanoseconds * 1e-9)
+        job = handed.job
+        if handed.stopping:
+            handed.stopped()  # too late
+            return
+        try:
+            if kind != VALUE:
+                handed.fail_there(_fault_of(kind, payload, job))
+                return
+            try:
+                value = load(payload)
+            except BaseException as error:
+                raise BadReturn(f"{job.name}(): the returned value cannot be read: {said(error)}") from error
+            _succeed(handed, value)
+        except BaseException as error:  # in a correction or a component of the user's
+            handed.fail(error)
+
+    def _said(self, child: Child, frame: Frame) -> None:
+        kind, number, extra, payload = frame
+        if kind == READY:
+            child.ready = True
+            self._pause = 0.0
+        elif kind == LOADED:
+            child.loading = False
+            child.loaded.add(extra)
+        elif kind == GIVEN:
+            self._take_back(child, load(payload))
+        elif number in child.line:
+            self._told(child, child.line[number], kind, payload)
+
+    def _take_back(self, child: Child, numbers: list[int]) -> None:
+        child.recalled = False
+        given = [handed for number in numbers if (handed := child.line.pop(number, None)) is not None]
+        child.load = sum(handed.cost for handed in child.line.values())
+        self._again.extendleft(reversed(given))
+        if child.line and next(iter(child.line.values())).job.ended:
+            self._stop_ended(child)
+
+    def _told(self, child: Child, handed: Handed, kind: int, payload: bytearray) -> None:
+        """Do what the running call asks for."""
+        job = handed.job
+        if kind == ASK:
+            child.send(FACTS, 0, 0, _dump_facts(job))
+        elif kind == PROGRESS:
+            Context(job).progress(*load(payload))
+        elif kind == SAVED:
+            try:
+                value = load(payload)
+            except BaseException as error:
+                self._tell(Level.WARNING, "save.failed", f"{job.name} {job.id}: what it saved cannot be read", error)
+            else:
+                Context(job).save(value)
+
+    def _tell(self, level: Level, code: str, message: str, error: BaseException | None = None) -> None:
+        payload = {"error": error} if error is not None else None
+        self._hub.emit(Origin.WORKER, level, code, message, payload, error=error)
+
+    # -- forks ----------------------------------------------------------------------------------------------
+
+    def forget_children(self) -> None:
+        """In a fork of this process: the children are the parent's, and shall not take this one for it."""
+        for child in self._children:
+            child.close()
+        for descriptor in (self._woken, self._waker):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._woken = self._waker = -1
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _succeed(handed: Handed, value: Any) -> None:
+    job, plan = handed.job, handed.job._plan
+    if not plan.plain or job._detail is not None:
+        handed.succeed(value)
+        return
+    if type(value) is not plan.exact:
+        value = plan.returned(value)
+    job.finish(_SUCCESS, value)
+
+
+def _fault_of(kind: int, payload: bytearray, job: Job) -> Fault:
+    if kind == ERROR:
+        return load_fault(payload, _code_of)
+    why = payload.decode()
+    if kind == BAD_VALUE:
+        return Fault(Code.BAD_RETURN, BadReturn(f"{job.name}(): the returned value cannot be pickled: {why}"))
+    return Fault(
+        Code.BAD_ARGUMENTS, BadArguments(f"{job.name}(): the arguments cannot be read in a worker process: {why}")
+    )
+
+
+def _alone(item: Handed | Job) -> bool:
+    """Whether a call gets a child for itself: for its time limit, its place, or because it may kill it."""
+    if isinstance(item, Handed):
+        if item.deaths:
+            return True
+        plan = item.job._plan
+    else:
+        plan = item._plan
+    option = plan.option
+    return option.timeout is not None or plan.limit is not None or not option.redeliver
+
+
+def _dump_facts(job: Job) -> bytes:
+    facts = Facts(job)
+    try:
+        return dump(facts)
+    except Exception:  # what cannot travel is left out: the call has begun already
+        facts.headers, facts.previous = {}, None
+        return dump(facts)
+
+
+def _dump_lifespan(lifespan: Callable[[], Any]) -> bytes:
+    try:
+        return dump_function(lifespan)
+    except Exception as error:
+        raise TypeError(f"the app's lifespan {lifespan!r} cannot be sent to worker processes: {said(error)}") from error
+
+
+def _drained(items: deque[Any]) -> list[Any]:
+    drained = []
+    with contextlib.suppress(IndexError):
+        while True:
+            drained.append(items.popleft())
+    return drained
+
+
+# Guards the heaps of all pools. Held across a fork, so that it is whole in the child of one; reentrant, for other
+# hooks of a fork look into the pools.
+_lock = threading.RLock()
+_pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    _lock.release()
+    for pool in tuple(_pools):
+        pool.forget_children()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)

@@ -1,0 +1,55 @@
+"""Serving: what `app.run()` and `dingo worker` do until they are told to stop."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from dingo.events import Level, Origin
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from dingo.app import App
+
+_log = logging.getLogger("dingo.worker")
+
+
+def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. The first lets what runs end, for `Config.grace_seconds`; the second does not.
+
+    Returns the exit code: 0 after a graceful end, 1 after one by force.
+    """
+    for module in app.modules:
+        importlib.import_module(module)
+    name = name or f"{app.name}@{os.uname().nodename}:{os.getpid()}"
+    stop = threading.Event()
+    force = threading.Event()
+    if app.config.handle_signals:
+        _listen_to_signals(stop, force)
+    app.start_worker(queues)
+    where = ",".join(queues or (app.config.queue,))
+    print(f"ready {name} {where}", flush=True)  # noqa: T201 - what scripts wait for
+    app.hub.emit(Origin.WORKER, Level.INFO, "worker.ready", f"{name} serves {where}")
+    stop.wait()
+    closing = threading.Thread(target=app.close, args=(app.config.grace_seconds,), daemon=True)
+    closing.start()
+    while closing.is_alive() and not force.is_set():
+        closing.join(0.1)
+    return 1 if force.is_set() else 0
+
+
+def _listen_to_signals(stop: threading.Event, force: threading.Event) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            force.set()
+        else:
+            _log.info("%s: ending what runs; once more to end at once", signal.Signals(number).name)
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
