@@ -121,6 +121,8 @@ class App:
                  config: Config | None = None, include: Iterable[str] = ()) -> None:  # fmt: skip
         self.name = name
         self.config = Config() if config is None else config
+        self.broker: str | None = None
+        """The URL it is connected to, if it was connected by one."""
         self.modules: tuple[str, ...] = tuple(include)
         """Modules of tasks, imported by `run()` and the `dingo` commands."""
         self._lock = threading.RLock()
@@ -521,6 +523,7 @@ class App:
         if role != "caller":
             components.append(kombu.worker(broker, self.config))
         self.use(*components)
+        self.broker = broker
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
         broker = broker or self.config.broker or os.environ.get("DINGO_BROKER") or None
@@ -705,6 +708,16 @@ class App:
         await self.aio.close(drain=kind is None)
 
     @property
+    def remote(self) -> bool:
+        """Whether components for a broker are attached."""
+        return bool(self._parts)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all registered tasks."""
+        return [one.name for one in self._registry]
+
+    @property
     def hub(self) -> Hub:
         """Where this app's events pass, for those who emit."""
         return self._hub
@@ -712,6 +725,11 @@ class App:
     def start_worker(self, queues: tuple[str, ...] = ()) -> None:
         """Begin to serve as a worker, from these queues (none: the default one). Raises NotAttached, BrokerUnavailable."""
         self._worker(queues)
+
+    def idle(self) -> bool:
+        """Whether nothing waits in the broker and nothing runs here."""
+        with self._lock:
+            return self._here is None or not (self._here.busy() or self.pending())
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ class Hooks:
         """Register a function. Raises TypeError where it cannot be called."""
         if not callable(fn):
             raise TypeError(f"{moment}() takes a function, not {fn!r}")
+        if inspect.iscoroutinefunction(fn):
+            raise TypeError(f"{moment}() takes a plain function, not an async one: nobody would await {fn!r}")
         getattr(self, moment).append(fn)
 
     @property

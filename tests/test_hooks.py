@@ -1,5 +1,7 @@
 """Hooks: when they are called, in what order and with what."""
 
+import threading
+
 import pytest
 
 import dingo
@@ -187,9 +189,11 @@ def test_a_hook_that_raises_harms_nothing_and_is_told_of(app, moment, kind):
 
 def test_a_hook_added_while_calls_are_queued_is_called_for_them(single, gate):
     seen = []
-    single.register("hold", lambda: gate.wait(10))
+    started = threading.Event()
+    single.register("hold", lambda: (started.set(), gate.wait(10)))
     single.register("job", lambda: None)
     single.call("hold")
+    assert started.wait(10)
     results = single.call_many("job", [()] * 5)
     single.before_task(lambda context: seen.append(context.name))
     gate.set()

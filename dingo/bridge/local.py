@@ -426,6 +426,10 @@ class LocalBridge:
             jobs += [job for limit in self._limits.values() for job in limit.waiting()]
         return [job for job in jobs if not job.started and (queue is None or self._queue_of(job) == queue)]
 
+    def busy(self) -> bool:
+        """Whether anything runs here, or waits."""
+        return any(pool.running() for pool in self._pools()) or bool(self.pending() or self.delayed())
+
     def ended(self, status: Status) -> list[Job]:
         """Return the calls that ended so and are still known, oldest first."""
         return self.directory.ended(status)

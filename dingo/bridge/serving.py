@@ -171,6 +171,10 @@ class RemoteWorker(LocalBridge):
         """A remote job has its id already."""
         return job._id or ""
 
+    def busy(self) -> bool:
+        """Whether it holds any task."""
+        return bool(self._held or self._done)
+
     # -- the I/O thread --------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:

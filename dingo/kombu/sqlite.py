@@ -218,6 +218,7 @@ class SqliteWorker:
         self._database = Database(path)
         self._lease = lease_seconds
         self._connection: sqlite3.Connection | None = None
+        self._tend_lock = threading.Lock()
 
     def open(self, emit: Callable[..., None]) -> None:
         """Open the file and say that this worker lives. Raises BrokerUnavailable, BadConfig."""
@@ -234,7 +235,6 @@ class SqliteWorker:
         self._woken = False
         self._reaped = self._swept = monotonic()
         self._beat = 0.0
-        self._tend_lock = threading.Lock()
         self.tend()
 
     def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
@@ -248,7 +248,13 @@ class SqliteWorker:
             if claimed or left <= 0 or self._woken:
                 self._woken = False
                 return claimed
-            self._bell.wait(min(LOOK, left))
+            self._bell.wait(min(LOOK, left, self._until_due()))
+
+    def _until_due(self) -> float:
+        assert self._connection is not None
+        with self._database.errors():
+            (due,) = self._connection.execute("SELECT min(due) FROM tasks WHERE state = 1").fetchone()
+        return LOOK if due is None else max(0.001, due - time())
 
     def _claim_now(self, queues: Sequence[str], room: int) -> list[Delivery]:
         assert self._connection is not None

@@ -655,6 +655,7 @@ class ProcessPool:
 
     def _take_back(self, child: Child, numbers: list[int]) -> None:
         child.recalled = False
+        child.calls -= len(numbers)
         given = [handed for number in numbers if (handed := child.line.pop(number, None)) is not None]
         child.load = sum(handed.cost for handed in child.line.values())
         self._again.extendleft(reversed(given))

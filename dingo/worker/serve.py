@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
     from dingo.app import App
 
+# How often it looks whether there is anything left to do (seconds).
+_LOOK = 0.2
+
 _log = logging.getLogger("dingo.worker")
 
 
-def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. The first lets what runs end, for `Config.grace_seconds`; the second does not.
+def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, burst: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT, or with `burst` until there is nothing left to do. The first lets what runs end, for `Config.grace_seconds`; the second does not.
 
     Returns the exit code: 0 after a graceful end, 1 after one by force.
     """
@@ -35,7 +38,9 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None) ->
     where = ",".join(queues or (app.config.queue,))
     print(f"ready {name} {where}", flush=True)  # noqa: T201 - what scripts wait for
     app.hub.emit(Origin.WORKER, Level.INFO, "worker.ready", f"{name} serves {where}")
-    stop.wait()
+    while not stop.wait(_LOOK):
+        if burst and app.idle():
+            break
     closing = threading.Thread(target=app.close, args=(app.config.grace_seconds,), daemon=True)
     closing.start()
     while closing.is_alive() and not force.is_set():

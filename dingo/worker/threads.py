@@ -264,8 +264,7 @@ class ThreadPool:
         )  # fmt: skip
         if seat.job is not None:
             seat.job.finish(Status.FAILURE, Fault(Code.EXCEPTION, error))
-        if not self._closing:
-            self._start_thread()
+        self._start_thread()
 
     def resize(self, count: int) -> None:
         """Have `count` threads: more start now, fewer leave when they are free."""
