@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from dingo.worker.limits import Limit
 
 # Guards every job's watchers and detail. One lock for all: it is taken only where somebody really waits.
-_guard = threading.Lock()
+# Reentrant: the garbage collector or a signal handler may come in between, and look at a call itself.
+_guard = threading.RLock()
 
 _SENT = Status.SENT
 _RECEIVED = Status.RECEIVED
@@ -82,13 +84,15 @@ Mark = tuple[Status, Any, "Failure | None", "Progress | None", int, float]
 class Listener:
     """Who follows a call live: a channel, or a callback for each report."""
 
-    __slots__ = ("call", "put", "shown")
+    __slots__ = ("call", "put", "shown", "told", "waiting")
 
     def __init__(self, *, put: Callable[[Report], object] | None = None,
                  call: Callable[[Report], object] | None = None) -> None:  # fmt: skip
         self.put = put  # a channel's: quick, so it is fed under the lock, in order
         self.call = call  # a user's
         self.shown = 0  # how many marks it has been shown
+        self.waiting: deque[Report] = deque()  # what its callback is still to be told, by
+        self.told = False  # the one thread that is telling it
 
 
 class Detail:
@@ -342,20 +346,32 @@ class Job:
     def show(self) -> None:
         """Show all who follow what they have not been shown."""
         detail = self.detail()
-        calls = []
+        idle = []
         with detail.lock:
             marks = self.marks()
             for listener in detail.listeners:
                 new = marks[listener.shown :]
                 listener.shown += len(new)
+                put = listener.put or listener.waiting.append
                 for mark in new:
-                    report = Report(self.id, self.name, *mark)
-                    if listener.put is not None:
-                        listener.put(report)
-                    else:
-                        calls.append((listener.call, report))
-        for call, report in calls:
-            self._plan.tell(call, report)
+                    put(Report(self.id, self.name, *mark))
+                if listener.waiting and not listener.told:
+                    listener.told = True
+                    idle.append(listener)
+        for listener in idle:
+            self._plan.tell(self._tell_all, listener)
+
+    def _tell_all(self, listener: Listener) -> None:
+        """Call a listener's callback for all that waits: in one thread at a time, so in order."""
+        lock = self.detail().lock
+        while True:
+            with lock:
+                if not listener.waiting:
+                    listener.told = False
+                    return
+                report = listener.waiting.popleft()
+            assert listener.call is not None
+            self._plan.guarded(listener.call, report)
 
     def history(self) -> list[Report]:
         """Make the reports before the final one."""
@@ -365,7 +381,7 @@ class Job:
 def _renew_locks() -> None:
     """In the child of a fork: a lock that another thread of the parent held would never be free."""
     global _guard  # noqa: PLW0603 - one lock for all jobs, by design
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     Detail.lock = threading.RLock()
 
 

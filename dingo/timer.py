@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # The wall clock may be stepped while the timer sleeps, so it looks again at least so often (seconds).
 _LOOK_AGAIN = 1.0
 
+# Alarms are quick; one that is not does not hold up the end for longer than this (seconds).
+_PATIENCE = 1.0
+
 # Cancelled alarms are thrown out when there are more than this, and more than half of all.
 _SWEEP_AT = 1000
 
@@ -96,11 +99,13 @@ class Timer:
                 self._cancelled = 0
 
     def close(self) -> None:
-        """End its thread. What waits is never called."""
+        """End its thread, after the alarm that is being called. What waits is never called."""
         with self._changed:
             self._closed = True
             self._heap.clear()
             self._changed.notify_all()
+            if self._thread is not threading.current_thread():
+                self._changed.wait_for(lambda: not self._calling, _PATIENCE)
 
     def _run(self) -> None:
         here.hub = self._hub

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -497,25 +498,32 @@ def test_resize_changes_the_number_of_workers(app, gate):
     assert [app.call("t", n).result(SOON) for n in range(20)] == list(range(20))
 
 
-def test_a_name_whose_workers_shrank_to_one_never_runs_two_of_its_tasks_at_the_same_time(app):
-    inside, worst = [0], [0]
+def test_a_name_whose_workers_shrank_to_one_never_runs_two_of_its_tasks_at_the_same_time(app, gate):
+    app.register("t", same)
+    handle = app.allocate("t", 3)
+    handle.resize(1)
+    leaving = [thread for thread in dingo_threads() if thread.name.startswith("dingo-t-")][:3]
+    for thread in leaving:
+        thread.join(SOON)
+    inside, overlaps = threading.Lock(), []
+
+    def step() -> None:
+        if not inside.acquire(blocking=False):
+            overlaps.append(threading.current_thread())
+            return
+        os.sched_yield()
+        inside.release()
 
     def enter(n: int) -> int:
-        inside[0] += 1
-        worst[0] = max(worst[0], inside[0])
-        value = app.call("nested", n).result() if n % 3 == 0 else n
-        inside[0] -= 1 if n % 3 else 0
+        step()
+        value = app.call("nested", n).result()
+        step()
         return value
 
-    def nested(n: int) -> int:
-        return n
-
-    app.register("enter", enter)
-    app.register("nested", nested)
-    handle = app.allocate("enter", 4)
-    handle.resize(1)
-    results = [app.call("enter", n) for n in range(1, 60) if n % 3]
-    assert [result.result(SOON) for result in results] == [n for n in range(1, 60) if n % 3]
+    app.register("nested", same)
+    app.register("t", enter, replace=True)
+    assert [result.result(SOON) for result in app.call_many("t", [(n,) for n in range(60)])] == list(range(60))
+    assert overlaps == []
 
 
 def test_a_handle_can_be_resized_after_stop(app):
@@ -844,17 +852,17 @@ def test_close_inside_a_callback_does_not_hang(app):
         app.close()
         closed.set()
 
-    for make in (
-        lambda: app.call("t", 1),
-        asynchronous.call,
-        lambda: app.options(delay=1000).call("t", 1),
-        lambda: app.options(delay=0.001, expires=0).call("t", 1),
+    for make, cancel in (
+        (lambda: app.call("t", 1), False),
+        (asynchronous.call, False),
+        (lambda: app.options(delay=1000).call("t", 1), True),
+        (lambda: app.options(delay=0.001, expires=0).call("t", 1), False),
     ):
         with app:
             closed.clear()
             result = make()
             result.add_done_callback(close_it)
-            if not result.wait(0.2):
+            if cancel:
                 result.cancel()
             assert closed.wait(SOON)
 

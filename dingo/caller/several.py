@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from dingo.blocking import here
 from dingo.channel import Channel
@@ -14,7 +14,7 @@ from dingo.errors import ResultTimeout
 from dingo.message.report import Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import Iterable
 
     from dingo.caller.result import Result
 
@@ -56,6 +56,8 @@ def wait(results: Iterable[Result[R]], timeout: float | None = None,
 class Completed(Generic[R]):
     """Results in the order they end: `for` in a thread, `async for` on an event loop."""
 
+    _left = 0
+
     def __init__(self, results: Iterable[Result[R]], timeout: float | None) -> None:
         self._results = list(dict.fromkeys(results))
         self._until = None if timeout is None else monotonic() + timeout
@@ -65,54 +67,61 @@ class Completed(Generic[R]):
         for result, latch in self._ended:
             if not result.watch(latch=latch):
                 latch()
-        self._in_thread = self._each()
+        self._left = len(self._results)
+        self._looked_at = 0  # how many of them it has tried to run itself
 
-    def __iter__(self) -> Iterator[Result[R]]:
-        """Return the one iterator over them: as of a generator, there is no second round."""
-        return self._in_thread
+    def __iter__(self) -> Self:
+        """Return itself: as of a generator, there is no second round."""
+        return self
 
     def __next__(self) -> Result[R]:
-        """Return the next that ends. Raises ResultTimeout when the time is over, StopIteration after the last."""
-        return next(self._in_thread)
-
-    def _each(self) -> Iterator[Result[R]]:
+        """Return the next that ends. Raises ResultTimeout when the time is over."""
+        if not self._left:
+            raise StopIteration
+        self._help()
         try:
-            for left in range(len(self._results), 0, -1):
-                self._help()
-                try:
-                    yield self._channel.get(None if self._until is None else max(0.0, self._until - monotonic()))
-                except TimeoutError:
-                    raise self._out_of_time(left) from None
-        finally:
-            self._leave()
+            result = self._channel.get(self._time_left())
+        except TimeoutError:
+            raise self._out_of_time() from None
+        self._left -= 1
+        return result
 
-    async def __aiter__(self) -> AsyncIterator[Result[R]]:
-        """Yield each as it ends. Raises ResultTimeout when the time is over."""
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Result[R]:
+        """Return the next that ends. Raises ResultTimeout when the time is over."""
+        if not self._left:
+            raise StopAsyncIteration
         try:
-            for left in range(len(self._results), 0, -1):
-                try:
-                    async with asyncio.timeout(None if self._until is None else max(0.0, self._until - monotonic())):
-                        result = await self._channel.aget()
-                except TimeoutError:
-                    raise self._out_of_time(left) from None
-                yield result
-        finally:
-            self._leave()
+            async with asyncio.timeout(self._time_left()):
+                result = await self._channel.aget()
+        except TimeoutError:
+            raise self._out_of_time() from None
+        self._left -= 1
+        return result
+
+    def __del__(self) -> None:
+        """Leave no trace at the calls when the loop over them was left early."""
+        for result, latch in self._ended if self._left else ():
+            result.unwatch(latch=latch)
+
+    def _time_left(self) -> float | None:
+        return None if self._until is None else max(0.0, self._until - monotonic())
 
     def _help(self) -> None:
         """In a worker thread: run one of them here, if none has ended and one waits in this thread's pool."""
         if here.seat is None or len(self._channel) or self._until is not None:
             return
-        for result in self._results:
+        while self._looked_at < len(self._results):
+            result = self._results[self._looked_at]
+            self._looked_at += 1
             if not result.started and here.seat.help(result):
                 return
 
-    def _leave(self) -> None:
-        for result, latch in self._ended:
-            result.unwatch(latch=latch)
-
-    def _out_of_time(self, left: int) -> ResultTimeout:
-        return ResultTimeout(f"{left} of {len(self._results)} results had not ended within {self._timeout} s")
+    def _out_of_time(self) -> ResultTimeout:
+        return ResultTimeout(f"{self._left} of {len(self._results)} results had not ended within {self._timeout} s")
 
 
 def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> Completed[R]:

@@ -216,9 +216,9 @@ class _Line:
 
     async def _run(self, job: Job) -> None:
         try:
+            on_loop.set(job)
             attempt = Attempt.begin(job, lambda attempt: self._call(self._stop_attempt, attempt))
             if attempt is not None:
-                on_loop.set(job)
                 await self._invoke(job, attempt)
         except BaseException as error:  # of dingo's own: the call must have its report
             self._hub.emit(

@@ -88,17 +88,15 @@ class Function:
 
 
 class Handed(Attempt):
-    """An attempt that runs in a child."""
+    """An attempt that runs in a child. What it has of its own is set when it is handed over."""
 
-    __slots__ = ("cost", "deaths", "function", "number")
+    __slots__ = ("cost", "function", "number")
 
     function: Function
-
-    def __init__(self, job: Job, args: tuple[Any, ...]) -> None:
-        super().__init__(job, args)
-        self.number = 0  # in its child's line; another at each handing over
-        self.cost = 0.0  # the seconds it was reckoned to take
-        self.deaths = 0  # how many processes died while they ran it
+    number: int
+    """Its number in its child's line: another one each time it is handed over."""
+    cost: float
+    """How many seconds it was reckoned to take."""
 
     def end(self, fault: Fault) -> None:
         """End the call: there is no point in another attempt."""
@@ -173,6 +171,9 @@ class ProcessPool:
         self._orders: deque[Callable[[], object]] = deque()  # from other threads
         self._numbers = itertools.count(1)
         self._functions: dict[tuple[Registration, int], Function] = {}
+        self._last: tuple[Plan, Function] | None = None  # most calls have the plan of the one before
+        self._deaths: weakref.WeakKeyDictionary[Job, int] = weakref.WeakKeyDictionary()
+        """How many processes died while they ran a call."""
         self._children: list[Child] = []
         self._stopping = False
         self._abandoned = False
@@ -424,15 +425,15 @@ class ProcessPool:
         elif child.killed:  # for the sake of another call
             self._again.appendleft(handed)
         else:
-            handed.deaths += 1
             self._died_of(handed, how)
 
     def _died_of(self, handed: Handed, how: str) -> None:
+        deaths = self._deaths[handed.job] = self._deaths.get(handed.job, 0) + 1
         if not handed.job._plan.option.redeliver:
             message = f"its process died ({how}), and it is not to run again (redeliver=False)"
             handed.end(Fault(Code.WORKER_LOST, failure=Failure(Code.WORKER_LOST, message=message)))
-        elif handed.deaths >= _DEATHS:
-            message = f"its process died {handed.deaths} times while it ran, at last: {how}"
+        elif deaths >= _DEATHS:
+            message = f"its process died {deaths} times while it ran, at last: {how}"
             handed.end(Fault(Code.POISONED, failure=Failure(Code.POISONED, message=message)))
         else:
             self._again.appendleft(handed)
@@ -494,27 +495,32 @@ class ProcessPool:
             handed = self._next_for(child)
             if handed is None:
                 return
-            if self._hand(child, handed):
-                share -= 1
-                if _alone(handed):
-                    return
+            share -= self._hand(child, handed)
 
     def _next_for(self, child: Child) -> Handed | None:
         """Take the next call, begun; None where there is none, or none that this child can take now."""
         while (item := self._take()) is not None:
-            if _alone(item) and not self._clear_for(child, item):
-                self._again.appendleft(item)
-                return None
-            if isinstance(item, Handed):
-                if not item.job.ended:
-                    item.wind_clock(self._out_of_time)
-                    return item
-                item._ended()
-            else:
-                handed = self._begin(item)
-                if handed is not None:
-                    return handed
+            job = item.job if isinstance(item, Handed) else item
+            plan = job._plan
+            if not (plan.plain and plan.option.redeliver) or self._deaths:
+                alone = self._alone(job)
+                if (alone and not self._clear_for(child, plan)) or (child.line and child.alone):
+                    self._again.appendleft(item)
+                    return None
+                child.alone = alone
+            handed = item if isinstance(item, Handed) else self._begin(job)
+            if handed is not None and job.ended:
+                handed._ended()
+            elif handed is not None:
+                handed.wind_clock(self._out_of_time)
+                return handed
         return None
+
+    def _alone(self, job: Job) -> bool:
+        """Whether a call gets a child for itself: for its time limit, its place, or because it may kill it."""
+        plan = job._plan
+        option = plan.option
+        return option.timeout is not None or plan.limit is not None or not option.redeliver or job in self._deaths
 
     def _clear_for(self, child: Child, item: Handed | Job) -> bool:
         """Whether a child has nothing else to do and has imported the function, which is not to cost the call time."""

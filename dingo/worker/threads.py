@@ -232,13 +232,16 @@ class ThreadPool:
     # -- threads ----------------------------------------------------------------------------------------
 
     def _start_thread(self) -> None:
+        with self._lock:
+            self._start_locked()
+
+    def _start_locked(self) -> None:
         seat = Seat(self)
         seat.thread = threading.Thread(
             target=self._live, args=(seat,), name=f"dingo-{self.name}-{next(self._numbers)}", daemon=True
         )
-        with self._lock:
-            self._seats.add(seat)
         seat.thread.start()
+        self._seats.add(seat)  # it cannot have left: for that it needs the lock
 
     def _live(self, seat: Seat) -> None:
         here.hub = self._hub
@@ -282,10 +285,10 @@ class ThreadPool:
         with self._lock:  # together, for the thread asks the moment its function returns
             if not attempt.claim():
                 return
-            replace, seat.abandoned = not seat.abandoned, True
+            if not seat.abandoned:
+                seat.abandoned = True
+                self._start_locked()  # while closing too: it finds the note to leave that was meant for this one
         seat.give_turn()
-        if replace:  # while closing too: it takes the place's note to leave
-            self._start_thread()
         attempt.out_of_time()
 
     def has_replaced(self, seat: Seat) -> bool:

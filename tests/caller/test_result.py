@@ -395,7 +395,7 @@ def test_blocking_in_an_async_task_is_an_error_and_awaiting_is_not(app, gate):
 
 
 def monitored(app, gate=None):
-    @app.task(monitor_progress=True)
+    @app.task(monitor_progress=True, replace=True)
     def work(context: Context) -> str:
         context.progress(1, 2, "half")
         if gate is not None:

@@ -1,0 +1,398 @@
+"""The contract suites: what every implementation of a role must do, as tests to inherit.
+
+    from dingo.testing.suites import BrokerSuite
+
+    class TestMine(BrokerSuite):
+        def broker(self, tmp_path): return MyBroker(...)     # with producer(), worker() and store()
+
+Each test states one promise of `dingo.contracts`. They wait for facts; none depends on how fast a machine is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Protocol
+
+import pytest
+
+from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, Verdict
+from dingo.errors import BadArguments, BadMessage
+from dingo.message.frame import unpack
+from dingo.message.report import Code, Failure, Progress, Report, Status
+from dingo.message.task import Header, TaskMessage
+
+# Long enough for the slowest broker, short enough that a broken one is noticed (seconds).
+PATIENCE = 20.0
+
+
+class Broker(Protocol):
+    """What a suite needs of an implementation: fresh components of one broker, opened by the suite."""
+
+    def producer(self) -> Any:
+        """Make a Producer."""
+
+    def worker(self) -> Any:
+        """Make what is Consumer and Reporter in one."""
+
+    def store(self) -> Any:
+        """Make a Store."""
+
+
+def envelope(id: str = "1", *, name: str = "add", queue: str = "default", **fields: Any) -> Envelope:
+    """Make a task to send."""
+    return Envelope(queue, id, name, f"frame of {id}".encode(), **fields)
+
+
+def report(id: str = "1", *, reply: str = "me", final: bool = True, frame: bytes | None = None) -> ReportEnvelope:
+    """Make a report to send."""
+    return ReportEnvelope(reply, id, "add", frame or f"report of {id}".encode(), final, 60.0)
+
+
+class BrokerSuite:
+    """Producer, Consumer, Reporter and Store of one broker."""
+
+    @pytest.fixture
+    def broker(self) -> Broker:
+        """Return the implementation under test; override it."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def parts(self, broker: Broker) -> Any:
+        """Open one component of each kind, and close them after the test."""
+        opened: list[Any] = []
+
+        def make(kind: str) -> Any:
+            part = getattr(broker, kind)()
+            part.open(lambda *_args: None)
+            opened.append(part)
+            return part
+
+        yield make
+        for part in opened:
+            part.close()
+
+    def claim(self, worker: Any, room: int = 10, queues: tuple[str, ...] = ("default",)) -> list[Delivery]:
+        """Claim until something comes."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            deliveries: list[Delivery] = worker.claim(queues, room, 1.0)
+            if deliveries:
+                return deliveries
+        raise AssertionError("nothing came to be claimed")
+
+    def collect(self, store: Any, count: int, reply: str = "me") -> list[bytes]:
+        """Collect until so many reports have come."""
+        frames: list[bytes] = []
+        until = time.monotonic() + PATIENCE
+        while len(frames) < count and time.monotonic() < until:
+            for pack in store.collect(reply, 1.0):
+                frames += unpack(pack)
+        return frames
+
+    # -- tasks ------------------------------------------------------------------------------------------------
+
+    def test_what_is_sent_is_claimed_as_it_was(self, parts: Any) -> None:
+        """Every field that a worker needs arrives."""
+        parts("producer").send([envelope("1", priority=7, reply="me")])
+        (delivery,) = self.claim(parts("worker"))
+        got = delivery.envelope
+        assert (got.id, got.name, got.queue, got.frame, got.priority, got.reply) == (
+            "1", "add", "default", b"frame of 1", 7, "me",
+        )  # fmt: skip
+        assert not delivery.suspect
+
+    def test_tasks_of_one_priority_come_in_the_order_they_were_sent(self, parts: Any) -> None:
+        """First in, first out."""
+        parts("producer").send([envelope(str(number)) for number in range(20)])
+        assert [one.envelope.id for one in self.claim(parts("worker"), 20)] == [str(number) for number in range(20)]
+
+    def test_the_highest_priority_comes_first(self, parts: Any) -> None:
+        """9 before 4 before 0."""
+        parts("producer").send([envelope(str(priority), priority=priority) for priority in (4, 0, 9)])
+        assert [one.envelope.id for one in self.claim(parts("worker"))] == ["9", "4", "0"]
+
+    def test_no_more_is_claimed_than_there_is_room_for(self, parts: Any) -> None:
+        """`room` is a limit."""
+        parts("producer").send([envelope(str(number)) for number in range(5)])
+        assert len(self.claim(parts("worker"), 2)) == 2
+
+    def test_a_queue_holds_only_its_own(self, parts: Any) -> None:
+        """What was sent to another queue is not claimed here."""
+        parts("producer").send([envelope("1", queue="other"), envelope("2")])
+        worker = parts("worker")
+        assert [one.envelope.id for one in self.claim(worker)] == ["2"]
+        assert [one.envelope.id for one in self.claim(worker, queues=("other",))] == ["1"]
+
+    def test_a_task_is_claimed_by_one_worker_only(self, parts: Any) -> None:
+        """Two workers share the tasks between them."""
+        parts("producer").send([envelope(str(number)) for number in range(10)])
+        first, second = parts("worker"), parts("worker")
+        ids = [one.envelope.id for one in (*self.claim(first, 5), *self.claim(second, 10))]
+        assert sorted(ids) == sorted({*ids})
+        assert len(ids) == 10
+
+    def test_a_task_sent_again_under_its_id_counts_once(self, parts: Any) -> None:
+        """A producer that does not know whether it was heard may repeat itself."""
+        producer = parts("producer")
+        producer.send([envelope("1"), envelope("2")])
+        producer.send([envelope("1"), envelope("3")])
+        assert sorted(one.envelope.id for one in self.claim(parts("worker"))) == ["1", "2", "3"]
+
+    def test_a_task_is_not_claimed_before_it_is_due(self, parts: Any) -> None:
+        """Never early."""
+        due = time.time() + 0.5
+        parts("producer").send([envelope("1", due=due)])
+        self.claim(parts("worker"))
+        assert time.time() >= due
+
+    def test_an_empty_batch_changes_nothing(self, parts: Any) -> None:
+        """Sending, settling and reporting nothing is fine."""
+        worker = parts("worker")
+        parts("producer").send([])
+        assert worker.settle([]) == []
+        worker.report([])
+        assert worker.claim(("default",), 10, 0.0) == []
+
+    def test_a_waiting_claim_returns_when_it_is_woken(self, parts: Any) -> None:
+        """`wake` ends the wait of the I/O thread."""
+        worker = parts("worker")
+        waiting = threading.Thread(target=worker.claim, args=(("default",), 1, PATIENCE * 3), daemon=True)
+        waiting.start()
+        until = time.monotonic() + PATIENCE
+        while waiting.is_alive() and time.monotonic() < until:
+            worker.wake()
+            waiting.join(0.05)
+        assert not waiting.is_alive()
+
+    # -- settling ---------------------------------------------------------------------------------------------
+
+    def test_what_is_acknowledged_is_gone(self, parts: Any) -> None:
+        """Another worker does not get it."""
+        parts("producer").send([envelope()])
+        worker = parts("worker")
+        assert worker.settle([Settlement(self.claim(worker)[0])]) == []
+        assert parts("worker").claim(("default",), 10, 0.0) == []
+
+    def test_what_is_returned_can_be_claimed_at_once_by_another(self, parts: Any) -> None:
+        """And is no suspect."""
+        parts("producer").send([envelope()])
+        worker = parts("worker")
+        worker.settle([Settlement(self.claim(worker)[0], Verdict.RETURN)])
+        (delivery,) = self.claim(parts("worker"))
+        assert not delivery.suspect
+
+    def test_what_is_put_off_comes_again_when_it_is_due_with_its_new_frame(self, parts: Any) -> None:
+        """A retry."""
+        parts("producer").send([envelope()])
+        worker = parts("worker")
+        due = time.time() + 0.3
+        worker.settle([Settlement(self.claim(worker)[0], Verdict.LATER, due=due, frame=b"second try")])
+        (delivery,) = self.claim(worker)
+        assert time.time() >= due
+        assert delivery.envelope.frame == b"second try"
+
+    def test_of_a_stale_settlement_nothing_happens(self, parts: Any) -> None:
+        """Its claim was given to another worker: its reports are not published."""
+        parts("producer").send([envelope()])
+        first, second = parts("worker"), parts("worker")
+        (old,) = self.claim(first)
+        first.settle([Settlement(old, Verdict.RETURN)])
+        (new,) = self.claim(second)
+        late = Settlement(old, Verdict.ACK, [report(frame=b"late")])
+        assert first.settle([late]) == [late]
+        second.settle([Settlement(new, Verdict.ACK, [report(frame=b"right")])])
+        assert self.collect(parts("store"), 1) == [b"right"]
+
+    def test_what_a_closed_worker_held_waits_again(self, parts: Any, broker: Broker) -> None:
+        """Closing lets go of every claim."""
+        parts("producer").send([envelope()])
+        worker = broker.worker()
+        worker.open(lambda *_args: None)
+        self.claim(worker)
+        worker.close()
+        worker.close()
+        assert self.claim(parts("worker"))[0].envelope.id == "1"
+
+    def test_the_recorded_starts_are_counted(self, parts: Any) -> None:
+        """Each start of a suspect is remembered with the task."""
+        parts("producer").send([envelope()])
+        worker = parts("worker")
+        (delivery,) = self.claim(worker)
+        assert worker.starting(delivery) == 1
+
+    # -- reports ----------------------------------------------------------------------------------------------
+
+    def test_reports_come_to_their_address_once_and_in_order(self, parts: Any) -> None:
+        """Intermediate and final ones."""
+        worker, store = parts("worker"), parts("store")
+        worker.report([report(final=False, frame=b"one"), report(final=False, frame=b"two")])
+        worker.report([report(frame=b"three")])
+        assert self.collect(store, 3) == [b"one", b"two", b"three"]
+        assert store.collect("me", 0.0) == []
+
+    def test_an_address_gets_only_its_own_reports(self, parts: Any) -> None:
+        """Two callers do not hear each other."""
+        worker = parts("worker")
+        worker.report([report("1", reply="you"), report("2", reply="me")])
+        assert self.collect(parts("store"), 1) == [b"report of 2"]
+
+    def test_reports_that_came_before_anybody_collected_are_not_lost(self, parts: Any) -> None:
+        """A fast worker may be ahead of its caller."""
+        parts("producer").send([envelope(reply="me")])
+        worker = parts("worker")
+        worker.settle([Settlement(self.claim(worker)[0], Verdict.ACK, [report()])])
+        assert self.collect(parts("store"), 1) == [b"report of 1"]
+
+    def test_the_first_final_report_of_a_call_stays(self, parts: Any) -> None:
+        """A second one changes nothing of what is kept."""
+        worker, store = parts("worker"), parts("store")
+        worker.report([report(frame=b"first")])
+        worker.report([report(frame=b"second")])
+        stored = store.fetch("1", "add")
+        assert stored is not None
+        assert (stored.state, stored.frame) == ("ended", b"first")
+
+    def test_a_waiting_collect_returns_when_it_is_woken(self, parts: Any) -> None:
+        """`wake` ends the wait of the receiver thread."""
+        store = parts("store")
+        waiting = threading.Thread(target=store.collect, args=("me", PATIENCE * 3), daemon=True)
+        waiting.start()
+        until = time.monotonic() + PATIENCE
+        while waiting.is_alive() and time.monotonic() < until:
+            store.wake()
+            waiting.join(0.05)
+        assert not waiting.is_alive()
+
+    # -- questions about calls ----------------------------------------------------------------------------------
+
+    def test_a_call_is_known_while_it_waits_is_delayed_and_runs(self, parts: Any) -> None:
+        """`fetch` tells where it stands."""
+        store, worker = parts("store"), parts("worker")
+        parts("producer").send([envelope("1"), envelope("2", due=time.time() + 3600)])
+        assert [store.fetch(id, None).state for id in ("1", "2")] == ["waiting", "delayed"]
+        self.claim(worker)
+        assert store.fetch("1", "add").state == "running"
+
+    def test_an_unknown_call_is_not_found(self, parts: Any) -> None:
+        """Neither to look at, nor to forget, nor to cancel."""
+        store = parts("store")
+        assert store.fetch("none", None) is None
+        assert store.forget("none", None) is False
+        assert store.cancel("none", "add") is False
+
+    def test_a_forgotten_result_is_gone(self, parts: Any) -> None:
+        """`forget` deletes what is kept."""
+        worker, store = parts("worker"), parts("store")
+        worker.report([report()])
+        assert store.forget("1", "add") is True
+        assert store.fetch("1", "add") is None
+
+    def test_a_waiting_call_is_withdrawn(self, parts: Any) -> None:
+        """No worker gets it any more; also one that is delayed."""
+        store = parts("store")
+        parts("producer").send([envelope("1"), envelope("2", due=time.time() + 3600)])
+        assert [store.cancel(id, "add") for id in ("1", "2")] == [True, True]
+        assert parts("worker").claim(("default",), 10, 0.0) == []
+        assert store.calls("delayed", None) == []
+
+    def test_the_worker_of_a_cancelled_running_call_is_told(self, parts: Any) -> None:
+        """`tend` returns the name and id of what is to be stopped."""
+        store, worker = parts("store"), parts("worker")
+        parts("producer").send([envelope("1")])
+        self.claim(worker)
+        assert store.cancel("1", "add") is None
+        assert [tuple(one) for one in worker.tend()] == [("add", "1")]
+
+    def test_waiting_and_delayed_calls_are_listed(self, parts: Any) -> None:
+        """In one queue or in all."""
+        store = parts("store")
+        parts("producer").send([envelope("1"), envelope("2", queue="other"), envelope("3", due=time.time() + 3600)])
+        assert {one.id for one in store.calls("waiting", None)} == {"1", "2"}
+        assert [one.id for one in store.calls("waiting", "other")] == ["2"]
+        assert [one.id for one in store.calls("delayed", "default")] == ["3"]
+
+
+class MarshallerSuite:
+    """A Marshaller: what goes in comes out, and what cannot be carried is refused."""
+
+    @pytest.fixture
+    def marshaller(self) -> Any:
+        """Return the implementation under test; override it."""
+        raise NotImplementedError
+
+    @staticmethod
+    def fn(number: int, text: str = "", *, flag: bool = False) -> list[int]:
+        """Stand for a task."""
+        return [number, len(text), flag]
+
+    def carry(self, marshaller: Any, *args: Any, **kwargs: Any) -> TaskMessage:
+        """Take a call there and back."""
+        marshaller.prepare("fn", self.fn)
+        header = Header("1", "fn")
+        data = marshaller.encode_task(self.fn, TaskMessage(header, args, kwargs))
+        carried: TaskMessage = marshaller.decode_task(self.fn, header, data)
+        return carried
+
+    def test_arguments_arrive_as_they_were_sent(self, marshaller: Any) -> None:
+        """By position and by name, large integers too."""
+        message = self.carry(marshaller, 2**70, "ü\n", flag=True)
+        assert (tuple(message.args), message.kwargs) == ((2**70, "ü\n"), {"flag": True})
+
+    def test_every_kind_of_report_arrives_as_it_was_sent(self, marshaller: Any) -> None:
+        """A value, a failure, progress."""
+        marshaller.prepare("fn", self.fn)
+        for sent in (
+            Report("1", "fn", Status.SUCCESS, [1, 2], attempt=1, time=1.5),
+            Report("1", "fn", Status.FAILURE, failure=Failure(Code.EXCEPTION, "E", "m", "t"), attempt=2, time=2.5),
+            Report("1", "fn", Status.PROGRESS, progress=Progress(1, 2, "x"), attempt=1, time=3.5),
+        ):
+            data = marshaller.encode_report(self.fn, sent)
+            assert marshaller.decode_report(self.fn, Header("1", "fn"), data) == sent
+
+    def test_bytes_that_are_no_message_are_refused(self, marshaller: Any) -> None:
+        """With BadMessage (or BadArguments), never another error."""
+        marshaller.prepare("fn", self.fn)
+        for data in (b"", b"\xff\xfe", b"{", b"null"):
+            with pytest.raises((BadMessage, BadArguments)):
+                marshaller.decode_task(self.fn, Header("1", "fn"), data)
+
+
+class IDMakerSuite:
+    """An IDMaker: texts, never the same twice, from any thread."""
+
+    @pytest.fixture
+    def maker(self) -> Any:
+        """Return the implementation under test; override it."""
+        raise NotImplementedError
+
+    def test_ids_are_texts_and_differ_across_threads(self, maker: Any) -> None:
+        """4 threads draw 500 each."""
+        ids: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: ids.extend([maker.new_id() for _ in range(500)])) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(isinstance(one, str) and one for one in ids)
+        assert len(set(ids)) == 2000
+
+
+class InvokerSuite:
+    """An Invoker: runs the function with what it is given, and hands on what it returns."""
+
+    @pytest.fixture
+    def invoker(self) -> Any:
+        """Return the implementation under test; override it."""
+        raise NotImplementedError
+
+    def test_the_function_gets_its_arguments_and_its_value_comes_back(self, invoker: Any) -> None:
+        """By position and by name."""
+        assert invoker.invoke(lambda a, *, b: a - b, (5,), {"b": 2}) == 3
+
+    def test_what_the_function_raises_is_raised(self, invoker: Any) -> None:
+        """Not swallowed, not wrapped."""
+        with pytest.raises(ZeroDivisionError):
+            invoker.invoke(lambda: 1 / 0, (), {})

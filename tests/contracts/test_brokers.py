@@ -1,0 +1,36 @@
+"""Every broker keeps the contract."""
+
+import itertools
+
+import pytest
+
+from dingo import kombu
+from dingo.testing.suites import BrokerSuite
+
+_numbers = itertools.count()
+
+
+class ByURL:
+    def __init__(self, url):
+        self.url = url
+
+    def producer(self):
+        return kombu.producer(self.url)
+
+    def worker(self):
+        return kombu.worker(self.url)
+
+    def store(self):
+        return kombu.store(self.url)
+
+
+class TestMemory(BrokerSuite):
+    @pytest.fixture
+    def broker(self):
+        return ByURL(f"memory://contract-{next(_numbers)}")
+
+
+class TestSqlite(BrokerSuite):
+    @pytest.fixture
+    def broker(self, tmp_path):
+        return ByURL(f"sqlite:///{tmp_path}/jobs.db")
