@@ -187,6 +187,7 @@ class App:
             fn = fn.fn
         registration = Registration(name, fn, options, types)
         self._check_components(registration.option)
+        _check_pool(registration, registration.option)
         with self._lock:
             self._registry.add(registration, replace=replace)
             self._calls.pop(name, None)
@@ -222,6 +223,7 @@ class App:
         registration = self._registry.get(name)
         changed = Option.of(options, registration.option, on_task=True)
         self._check_components(changed)
+        _check_pool(registration, changed)
         registration.option = changed
         self._refresh(name)
 
@@ -302,8 +304,7 @@ class App:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every call so far is SENT; whether that was so within `timeout` seconds. Locally at once."""
-        del timeout
-        return True
+        return self._bridge is None or self._bridge.flush(timeout)
 
     def run_here(self, registration: Registration, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the plain function of a task in this thread, as `task(...)` does."""
@@ -764,7 +765,7 @@ class App:
             return
         self._refuse_calls()
         self._close(seconds, drain=True)  # in this thread: an exiting interpreter starts none
-        left = self._bridge.shut_down_count
+        left = 0 if self._here is None else self._here.shut_down_count
         if left:
             logging.getLogger("dingo.bridge").warning(
                 "%r was not closed: %d calls had not ended %g s after the interpreter began to exit, and ended "
@@ -824,6 +825,15 @@ class _Decorator:
 def _task_of(app: App, registration: Registration) -> Task[..., Any]:
     is_async = registration.unresolved is None and registration.binding.is_async
     return (AsyncTask if is_async else Task)(app, registration)
+
+
+def _check_pool(registration: Registration, option: Option) -> None:
+    if option.pool is None or registration.unresolved is not None:
+        return
+    try:
+        _pool_kind(registration, option.pool)
+    except ValueError as error:
+        raise BadOption(str(error)) from None
 
 
 def _pool_kind(registration: Registration, pool: str | None) -> str:

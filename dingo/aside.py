@@ -45,7 +45,10 @@ class Aside:
 
     def _run(self) -> None:
         here.hub = self._hub
-        while (entry := self._queue.get()) is not None:
+        while (entry := self._queue.get()) is not None or not self._queue.empty():
+            if entry is None:  # what is done here may bring more to do, and that comes before the end
+                self._queue.put(None)
+                continue
             fn, args = entry
             fn(*args)
             del entry, fn, args

@@ -50,6 +50,11 @@ class _Here(threading.local):
 here = _Here()
 
 
+def away_on_loop() -> AbstractContextManager[None]:
+    """Wrap an `await`: where a task in a worker thread runs an event loop of its own, its thread waits too."""
+    return contextlib.nullcontext() if here.seat is None else here.seat.away()
+
+
 def away() -> AbstractContextManager[None]:
     """Wrap a wait: `with away(): lock.acquire()`.
 

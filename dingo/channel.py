@@ -18,7 +18,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from dingo.blocking import HAS_GIL, away
+from dingo.blocking import HAS_GIL, away, away_on_loop
 from dingo.errors import ChannelClosed
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ class Channel(Generic[T]):
         if bell is None:
             return
         try:
-            await bell.queue.async_q.get()
+            with away_on_loop():
+                await bell.queue.async_q.get()
         finally:
             self._left(bell)
 

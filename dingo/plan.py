@@ -9,6 +9,7 @@ for: then the short way through the pool is taken, and otherwise the full one of
 from __future__ import annotations
 
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from dingo.blocking import here
@@ -237,6 +238,9 @@ def full_call(plan: Plan) -> Callable[..., Result[Any]]:
 
 
 def _same(value: Any) -> Any:
+    if type(value) is CoroutineType:
+        value.close()
+        raise BadReturn("a plain function returned a coroutine, which nobody awaits: register an async def function")
     return value
 
 

@@ -501,9 +501,9 @@ def test_resize_changes_the_number_of_workers(app, gate):
 def test_a_name_whose_workers_shrank_to_one_never_runs_two_of_its_tasks_at_the_same_time(app, gate):
     app.register("t", same)
     handle = app.allocate("t", 3)
+    several = [thread for thread in dingo_threads() if thread.name.startswith("dingo-t-")]
     handle.resize(1)
-    leaving = [thread for thread in dingo_threads() if thread.name.startswith("dingo-t-")][:3]
-    for thread in leaving:
+    for thread in several:
         thread.join(SOON)
     inside, overlaps = threading.Lock(), []
 

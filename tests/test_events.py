@@ -93,7 +93,10 @@ def test_a_retry_is_told_of_at_info_and_a_final_failure_at_warning(app):
     result = job.call()
     assert result.exception(10)
     about = [event for event in drained(app, events) if event.code.startswith("task.")]
-    assert [(event.code, event.level) for event in about] == [("task.retry", Level.INFO), ("task.failed", Level.WARNING)]
+    assert [(event.code, event.level) for event in about] == [
+        ("task.retry", Level.INFO),
+        ("task.failed", Level.WARNING),
+    ]
     assert about[0].payload["attempt"] == 1
     assert about[1].payload["failure"].code is Code.EXCEPTION
     assert about[1].payload["id"] == result.id
@@ -136,7 +139,9 @@ def test_maxsize_zero_loses_nothing(app, add):
     assert events.dropped == 0
 
 
-@pytest.mark.parametrize("bad", [{"maxsize": -1}, {"maxsize": 1.5}, {"maxsize": True}, {"level": 17}, {"level": "INFO"}])
+@pytest.mark.parametrize(
+    "bad", [{"maxsize": -1}, {"maxsize": 1.5}, {"maxsize": True}, {"level": 17}, {"level": "INFO"}]
+)
 def test_a_wrong_subscription_is_refused(app, bad):
     with pytest.raises(ValueError):
         app.listen(**bad)

@@ -83,7 +83,11 @@ def test_a_retried_call_tells_each_attempt_and_its_end_once(app, log):
         ("before_task", 2), ("on_retry", 2), ("after_task", 2),
         ("before_task", 3), ("on_error", 3), ("on_failure", 3), ("after_task", 3),
     ]  # fmt: skip
-    assert [entry[2].status for entry in log if entry[0] == "after_task"] == [Status.RETRY, Status.RETRY, Status.FAILURE]
+    assert [entry[2].status for entry in log if entry[0] == "after_task"] == [
+        Status.RETRY,
+        Status.RETRY,
+        Status.FAILURE,
+    ]
 
 
 def test_the_error_handler_is_called_only_where_the_function_raised(app, log):
@@ -105,7 +109,10 @@ def test_a_timeout_is_a_failure_and_no_error_of_the_function(app, log, gate):
     def job() -> None:
         gate.wait(10)
 
+    told = threading.Event()
+    app.on_failure(lambda context, failure: told.set())
     assert job.call().exception(10).failure.code is Code.TIMEOUT
+    assert told.wait(10)
     gate.set()
     app.close(timeout=10)
     assert moments(log) == ["on_publish", "before_task", "on_failure", "after_task"]

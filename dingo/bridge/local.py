@@ -426,6 +426,11 @@ class LocalBridge:
             jobs += [job for limit in self._limits.values() for job in limit.waiting()]
         return [job for job in jobs if not job.started and (queue is None or self._queue_of(job) == queue)]
 
+    def flush(self, timeout: float | None) -> bool:
+        """Everything is where it is to be at once."""
+        del timeout
+        return True
+
     def busy(self) -> bool:
         """Whether anything runs here, or waits."""
         return any(pool.running() for pool in self._pools()) or bool(self.pending() or self.delayed())
@@ -474,11 +479,10 @@ class LocalBridge:
             self.hub.tell(WORKER, "call.finished", job)
         return True
 
-    def follow(self, job: Job, signatures: tuple[Signature, ...], value: Any) -> None:
+    def follow(self, signatures: tuple[Signature, ...], given: tuple[Any, ...], value: Any) -> None:
         """Make the calls that were to follow this one. What goes wrong is told; it does not touch the call."""
         for signature in signatures:
-            following = signature.prepended(value) if job._plan.option.pass_result else signature
-            self.hub.guarded("callback", self._send, following, value)
+            self.hub.guarded("callback", self._send, signature.prepended(*given), value)
 
     # -- the end ----------------------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class RemoteCaller:
         self._lock = threading.Lock()
         self._pool = _Line()
         self._ending = False
+        self._stop = threading.Event()  # ends every nap
         producer.open(self._emit)
         if store is not None:
             store.open(self._emit)
@@ -247,7 +248,7 @@ class RemoteCaller:
                 if self._ending or monotonic() + delay > until:
                     self._not_sent(calls, error)
                     return
-                threading.Event().wait(delay)
+                self._stop.wait(delay)
             except BaseException as error:
                 self._told_error("sender.failed", error)
                 self._not_sent(calls, error)
@@ -279,12 +280,12 @@ class RemoteCaller:
             except BrokerUnavailable as error:
                 if tries == 0:
                     self._emit(Level.WARNING, "connection.lost", f"the backend does not answer: {error}")
-                threading.Event().wait(self.config.reconnect.delay(tries))
+                self._stop.wait(self.config.reconnect.delay(tries))
                 tries += 1
                 continue
             except BaseException as error:
                 self._told_error("receiver.failed", error)
-                threading.Event().wait(LOOK)
+                self._stop.wait(LOOK)
                 continue
             if tries:
                 tries = 0
@@ -404,6 +405,7 @@ class RemoteCaller:
             self._room.notify_all()
         self.flush(timeout if timeout is not None else self.config.send_timeout_seconds)
         self._ending = True
+        self._stop.set()
         self._line.put(None)
         if self._store is not None:
             self._store.wake()

@@ -109,6 +109,7 @@ class RemoteWorker(LocalBridge):
         self._asleep = False
         self._claiming = True
         self._ending = False
+        self._stop = threading.Event()  # ends every nap
         self._held: dict[tuple[str, str], RemoteJob] = {}
         self._suspects: deque[RemoteJob] = deque()
         self._suspect_running: RemoteJob | None = None
@@ -186,11 +187,11 @@ class RemoteWorker(LocalBridge):
             except BrokerUnavailable as error:
                 if tries == 0:
                     self.hub.emit(Origin.CONSUMER, Level.WARNING, "connection.lost", f"the broker does not answer: {error}")
-                threading.Event().wait(self.config.reconnect.delay(tries))
+                self._stop.wait(self.config.reconnect.delay(tries))
                 tries += 1
             except BaseException as error:
                 self.hub.emit(Origin.BRIDGE, Level.ERROR, "consumer.failed", f"the consumer failed: {error}", {"error": error}, error=error)
-                threading.Event().wait(LOOK)
+                self._stop.wait(LOOK)
             else:
                 if tries:
                     tries = 0
@@ -276,11 +277,16 @@ class RemoteWorker(LocalBridge):
         if job.delivery.suspect:
             self._suspects.append(job)
             self._next_suspect()
-        elif not job._plan.option.redeliver:
+            return
+        if not job._plan.option.redeliver:
             self._consumer.starting(job.delivery)
-            job._plan.pool.put(job)
-        else:
-            job._plan.pool.put(job)
+        self._put(job)
+
+    def _put(self, job: RemoteJob) -> None:
+        pool = job._plan.pool
+        pool.put(job)
+        if pool.closed and job.start() is not None:  # closing has looked through the pool before this came
+            self._give_back(job)
 
     def _next_suspect(self) -> None:
         """Run what may have killed a worker one at a time, its start recorded first, so that it is found out."""
@@ -294,7 +300,7 @@ class RemoteWorker(LocalBridge):
         else:
             self._suspect_running = job
             self._consumer.starting(job.delivery)
-            job._plan.pool.put(job)
+            self._put(job)
 
     def _park(self, delivery: Delivery, header: dict[str, Any], why: str, code: Code) -> None:
         """Leave a task to a worker that can run it, for a while; then refuse it."""
@@ -389,7 +395,6 @@ class RemoteWorker(LocalBridge):
     # -- the keeper thread ---------------------------------------------------------------------------------------------
 
     def _tend_all(self) -> None:
-        nap = threading.Event()
         while not self._ending:
             try:
                 for key in self._consumer.tend():
@@ -400,7 +405,7 @@ class RemoteWorker(LocalBridge):
                 pass  # the I/O thread meets the same, and tells
             except BaseException as error:
                 self.hub.emit(Origin.CONSUMER, Level.ERROR, "keeper.failed", f"{error}", {"error": error}, error=error)
-            nap.wait(TEND)
+            self._stop.wait(TEND)
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
@@ -409,12 +414,13 @@ class RemoteWorker(LocalBridge):
         until = None if timeout is None else monotonic() + timeout
         self._claiming = False
         pools = self._pools()
+        for pool in pools:
+            pool.closed = True
         with self._lock:
             waiting = [job for pool in pools for job in pool.waiting()]
         for job in waiting:
             self._give_back(job)
         for pool in pools:
-            pool.closed = True
             pool.stop()
         for pool in pools:
             pool.join(until)
@@ -425,6 +431,7 @@ class RemoteWorker(LocalBridge):
         for job in list(self._suspects):
             self._give_back(job)
         self._ending = True
+        self._stop.set()
         self._consumer.wake()
         if self._io.is_alive():
             self._io.join(5.0)

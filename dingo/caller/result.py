@@ -10,7 +10,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from dingo.blocking import away, here
+from dingo.blocking import away, away_on_loop, here
 from dingo.caller.loops import mailbox, wake
 from dingo.channel import Channel
 from dingo.errors import Cancelled, ReportIgnored, ResultTimeout, TaskFailed
@@ -178,12 +178,15 @@ class Result(Job, Generic[R]):
         raise self._error()
 
     async def _ended(self) -> None:
+        if here.seat is not None and here.seat.help(self):  # the loop of a task in a worker thread
+            return
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         latch = partial(mailbox(loop).post, partial(wake, future))
         if self.watch(latch=latch):
             try:
-                await future
+                with away_on_loop():
+                    await future
             finally:
                 self.unwatch(latch=latch)
 

@@ -81,17 +81,22 @@ class Database:
             connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
             )
-            connection.execute("PRAGMA journal_mode = WAL")
+            _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
-            known = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone()
-            if known is None:
-                connection.executescript(_SCHEMA)
-                connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
+            if connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+                self._make_tables(connection)
             (version,) = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
         if int(version) > SCHEMA_VERSION:
             raise BadConfig(f"{self.path} was made by a newer dingo (schema {version}): upgrade this one")
         self.place.mkdir(mode=0o700, exist_ok=True)
         return connection
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        # In one transaction: another process may open the file at the same moment.
+        with self.writing(connection):
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -114,6 +119,18 @@ class Database:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Once per file. SQLite does not wait for others here, as it does everywhere else, so we do."""
+    until = monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if monotonic() > until:
+                raise
+            select.select([], [], [], 0.01)
 
 
 class Bell:

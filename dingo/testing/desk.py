@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from dingo.app import App
     from dingo.bridge.local import LocalBridge
+    from dingo.bridge.remote import RemoteCaller
     from dingo.config import Config
 
 # How long the end of a test waits for tasks that still run (seconds).
@@ -68,6 +69,6 @@ def local(app: App) -> Iterator[Desk]:
             _close(app, bridge, drain=drain)
 
 
-def _close(app: App, bridge: LocalBridge, *, drain: bool) -> None:
+def _close(app: App, bridge: LocalBridge | RemoteCaller, *, drain: bool) -> None:
     app._refuse_calls()
     bridge.close(_GRACE, drain=drain)

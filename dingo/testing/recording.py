@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from dingo.bridge.local import LocalBridge
 from dingo.caller.result import IgnoredResult, Result
 from dingo.testing.desk import detached
+from dingo.worker.threads import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dingo.app import App
+    from dingo.events import Hub
     from dingo.job import Job
     from dingo.plan import Plan
 
@@ -28,17 +30,16 @@ class Call:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-class _Recorder:
-    """Stands where a pool does."""
+class _Recorder(ThreadPool):
+    """A pool without threads that writes down what is put into it."""
 
-    ranked = False
-    closed = False
-
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub) -> None:
+        super().__init__("recorder", 0, hub)
         self.jobs: list[Job] = []
         self.calls: list[Call] = []
+        self.put = self.record
 
-    def put(self, job: Job) -> None:
+    def record(self, job: Job) -> None:
         plan = job._plan
         self.jobs.append(job)
         options = {**plan.registration.given, **plan.given}
@@ -67,7 +68,7 @@ def record(app: App) -> Iterator[list[Call]]:
     waits for one cannot be tested with this.
     """
     with detached(app, app.config):
-        recorder = _Recorder()
+        recorder = _Recorder(app._hub)
         bridge = _RecordingBridge(
             app.config, app._hub, app._hooks, app._send_following, app._refresh, lifespan=None
         )  # fmt: skip

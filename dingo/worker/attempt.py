@@ -123,7 +123,8 @@ class Attempt:
                 if plan.hub.floor <= _DEBUG:
                     plan.hub.tell(WORKER, "call.finished", job)
                 plan.bridge.hooks.run("on_success", Context(job), value)
-                plan.bridge.follow(job, plan.option.on_success, value)
+                given = (value,) if plan.option.pass_result else ()
+                plan.bridge.follow(plan.option.on_success, given, value)
         self._ended()
 
     def fail(self, error: BaseException) -> None:
@@ -264,7 +265,7 @@ def failed(job: Job, fault: Fault) -> None:
     if hooks.on_failure:
         hooks.run("on_failure", Context(job), fault.failure)
     if plan.option.on_error:
-        plan.bridge.follow(job, plan.option.on_error, fault.failure.message or fault.failure.type)
+        plan.bridge.follow(plan.option.on_error, (fault.failure.message or fault.failure.type,), None)
 
 
 def fail_short(job: Job, error: BaseException, args: tuple[Any, ...]) -> None:

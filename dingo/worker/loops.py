@@ -144,7 +144,7 @@ class _Line:
                 await leave.wait()
 
         life = asyncio.run_coroutine_threadsafe(live(), self.loop)
-        life.add_done_callback(lambda life: entered.done() or entered.set_exception(life.exception()))
+        life.add_done_callback(lambda life: None if entered.done() else entered.set_exception(life.exception()))
         value, leave = entered.result()
 
         def end() -> None:

@@ -25,7 +25,7 @@ import threading
 import weakref
 from collections import deque
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from dingo.blocking import here
@@ -38,8 +38,8 @@ from dingo.worker.child.call import Facts
 from dingo.worker.child.cargo import dump, dump_call, dump_function, load, load_fault, said
 from dingo.worker.child.handle import Child
 from dingo.worker.child.wire import (
-    ASK, BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LEAVE, LOAD, LOADED, PROGRESS, READY, RECALL,
-    SAVED, VALUE,
+    ASK, BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LEAVE, LOAD, LOADED, PROGRESS, READY, SAVED,
+    VALUE,
 )  # fmt: skip
 from dingo.worker.context import Context
 
@@ -56,8 +56,12 @@ _SUCCESS = Status.SUCCESS
 
 # A child has up to so many calls before it, and no more than take so many seconds; it gets new ones when half of
 # that is left. Enough that it never waits for the parent, little enough that no call waits long behind others.
-_LINE = 64
+_LINE = 128
+_PACK = 64  # of which this many are handed over at once: it can begin while the next are made ready
 _LINE_SECONDS = 0.010
+
+# While all children have short calls enough before them, answers are looked at so often only (seconds).
+_NAP = 0.001
 
 # A child that has not answered for so long (seconds) gives back what it has not started.
 _STUCK = 0.020
@@ -68,8 +72,9 @@ _DEATHS = 3
 # The pause before a child is replaced that died before it was ready: from, doubling, up to (seconds).
 _PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 
-# How much one more run counts in the mean run time of a function.
-_WEIGHT = 0.25
+# How much one more run counts in the mean run time of a function. A process that was kept from its core for a
+# moment seems to run long: what is above the mean counts less.
+_WEIGHT_BELOW, _WEIGHT_ABOVE = 1 / 4, 1 / 16
 
 
 class Function:
@@ -84,7 +89,11 @@ class Function:
 
     def ran(self, seconds: float) -> None:
         """Note how long a run took."""
-        self.mean = seconds if self.mean is None else self.mean + _WEIGHT * (seconds - self.mean)
+        mean = self.mean
+        if mean is None:
+            self.mean = seconds
+        else:
+            self.mean = mean + (seconds - mean) * (_WEIGHT_BELOW if seconds < mean else _WEIGHT_ABOVE)
 
 
 class Handed(Attempt):
@@ -184,6 +193,8 @@ class ProcessPool:
         os.set_blocking(self._waker, False)  # noqa: FBT003
         self._selector.register(self._woken, selectors.EVENT_READ, lambda _mask: os.read(self._woken, 4096))
         self._asleep = False
+        self._mine = threading.Lock()
+        """Held by the pool's thread but while it sleeps: whoever holds it may use all of this."""
         _pools.add(self)
         self._thread = threading.Thread(target=self._live, name=f"dingo-{name}", daemon=True)
         self._thread.start()
@@ -196,8 +207,35 @@ class ProcessPool:
 
     def put(self, job: Job) -> None:
         """Have a call run."""
+        if self._asleep and job._plan.plain and self._hand_at_once(job):
+            return
         self._inbox.append(job)
         if self._asleep:
+            self._wake()
+
+    def _hand_at_once(self, job: Job) -> bool:
+        """Hand a call to a child that has nothing to do, in the caller's thread: that saves a change of threads."""
+        if not self._mine.acquire(blocking=False):
+            return False
+        try:
+            idle = next((child for child in self._children if child.open and not child.line), None)
+            if idle is None or self._waiting_count() or not job._plan.option.redeliver:
+                return False
+            handed = self._begin(job)
+            if handed is not None:
+                self._hand_or_leave(idle, handed)
+            return True
+        finally:
+            self._mine.release()
+
+    def _hand_or_leave(self, child: Child, handed: Handed) -> None:
+        child.heard, child.load, child.alone = monotonic(), 0.0, False
+        try:
+            self._load_onto(child, handed)
+        except BaseException:  # the pool's thread will find the same, and end the call
+            self._again.append(handed)
+        child.flush()
+        if child.unsent or self._again:
             self._wake()
 
     def rank(self) -> None:
@@ -279,6 +317,7 @@ class ProcessPool:
 
     def _live(self) -> None:
         here.forbidden, here.hub = True, self._hub
+        self._mine.acquire()
         while not self._over():
             try:
                 self._turn()
@@ -299,14 +338,26 @@ class ProcessPool:
         self._feed()
         for child in self._children:
             self._flush(child)
+        if self._all_have_enough():
+            sleep(_NAP)  # so that it wakes once for several answers: the children need the cores
         self._asleep = True
         timeout = 0.0 if self._inbox_changed() else self._until_next()
-        events = self._selector.select(timeout)
-        self._asleep = False
+        self._mine.release()
+        try:
+            events = self._selector.select(timeout)
+        finally:
+            self._mine.acquire()
+            self._asleep = False
         for key, mask in events:
             key.data(mask)
         while self._orders:
             self._orders.popleft()()
+
+    def _all_have_enough(self) -> bool:
+        soon = monotonic() + 2 * _NAP
+        return bool(self._children) and all(
+            len(child.line) > 1 and child.ready and child.heard + child.load > soon for child in self._children
+        )
 
     def _inbox_changed(self) -> bool:
         # What was put while nobody was asleep woke nobody, so it is looked for once more after saying so.
@@ -330,7 +381,7 @@ class ProcessPool:
         now = monotonic()
         for child in tuple(self._children):
             if child.open and len(child.line) > 1 and now - child.heard >= _STUCK:
-                self._recall(child)
+                child.recall()
             if self._abandoned and not child.line:
                 self._kill(child)
         missing = self._missing()
@@ -363,13 +414,8 @@ class ProcessPool:
     def _retire(self, child: Child) -> None:
         """Have a child leave when it has finished what it runs."""
         child.leaving = True
-        child.send(RECALL)
+        child.recall()
         child.send(LEAVE)
-
-    def _recall(self, child: Child) -> None:
-        if not child.recalled:
-            child.recalled = True
-            child.send(RECALL)
 
     def _kill(self, child: Child) -> None:
         if not child.killed:
@@ -459,7 +505,7 @@ class ProcessPool:
     def _stop_ended(self, child: Child) -> None:
         """Kill a child if the call it runs has been ended; if one has that it has not started, take that back."""
         if not next(iter(child.line.values())).job.ended:
-            self._recall(child)
+            child.recall()
             return
         if len(child.line) > 1:
             child.freeze()
@@ -483,7 +529,7 @@ class ProcessPool:
             return
         now = monotonic()
         half = _LINE_SECONDS / 2
-        share = max(1, waiting // self.count)
+        share = min(_PACK, max(1, waiting // self.count))
         for child in sorted(self._children, key=lambda child: child.load):
             if child.open and (not child.line or (child.load < half and now - child.heard < half)):
                 self._fill(child, share, now)
@@ -502,17 +548,13 @@ class ProcessPool:
         while (item := self._take()) is not None:
             job = item.job if isinstance(item, Handed) else item
             plan = job._plan
-            if not (plan.plain and plan.option.redeliver) or self._deaths:
-                alone = self._alone(job)
-                if (alone and not self._clear_for(child, plan)) or (child.line and child.alone):
-                    self._again.appendleft(item)
-                    return None
+            alone = (not plan.plain or not plan.option.redeliver or bool(self._deaths)) and self._alone(job)
+            if alone and not self._clear_for(child, plan):
+                self._again.appendleft(item)
+                return None
+            handed = self._begin_again(item) if isinstance(item, Handed) else self._begin(item)
+            if handed is not None:
                 child.alone = alone
-            handed = item if isinstance(item, Handed) else self._begin(job)
-            if handed is not None and job.ended:
-                handed._ended()
-            elif handed is not None:
-                handed.wind_clock(self._out_of_time)
                 return handed
         return None
 
@@ -522,11 +564,10 @@ class ProcessPool:
         option = plan.option
         return option.timeout is not None or plan.limit is not None or not option.redeliver or job in self._deaths
 
-    def _clear_for(self, child: Child, item: Handed | Job) -> bool:
-        """Whether a child has nothing else to do and has imported the function, which is not to cost the call time."""
+    def _clear_for(self, child: Child, plan: Plan) -> bool:
+        """Whether a child does nothing else, and has imported the function where that would cost the call time."""
         if child.line:
             return False
-        plan = item.job._plan if isinstance(item, Handed) else item._plan
         with contextlib.suppress(Exception):  # handing it over will say what is wrong
             function = self._function_of(plan)
             if plan.option.timeout is not None and function.number not in child.loaded:
@@ -537,13 +578,13 @@ class ProcessPool:
         return True
 
     def _take(self) -> Handed | Job | None:
-        with contextlib.suppress(IndexError):
-            return self._again.popleft()
-        if not self.ranked:
-            try:
-                return self._inbox.popleft()
-            except IndexError:
-                return None
+        try:
+            if self._again:
+                return self._again.popleft()
+            if not self.ranked:
+                return self._inbox.popleft() if self._inbox else None
+        except IndexError:  # another thread has taken out what waits
+            return None
         with _lock:
             for job in _drained(self._inbox):
                 heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
@@ -555,17 +596,30 @@ class ProcessPool:
         args = job.start()
         return None if args is None else Handed(job, args)
 
+    def _begin_again(self, handed: Handed) -> Handed | None:
+        if handed.job.ended:
+            handed._ended()
+            return None
+        handed.wind_clock(self._out_of_time)
+        return handed
+
     def _hand(self, child: Child, handed: Handed) -> bool:
         """Hand a call to a child. False where it cannot be: then it has failed."""
-        job, plan = handed.job, handed.job._plan
         try:
-            function = self._function_of(plan)
-            facts = Facts(job) if plan.binding.takes_context else None
-            data = dump_call(plan, handed.args, job._kwargs, facts)
+            self._load_onto(child, handed)
         except BaseException as error:
             code = Code.BAD_ARGUMENTS if isinstance(error, BadArguments) else Code.EXCEPTION
             handed.end(Fault(code, error))
             return False
+        return True
+
+    def _load_onto(self, child: Child, handed: Handed) -> None:
+        """Send a call to a child. Raises BadArguments, TypeError (its function); then nothing has been sent."""
+        job = handed.job
+        plan = job._plan
+        function = self._function_of(plan)
+        facts = Facts(job) if plan.binding.takes_context else None
+        data = dump_call(plan, handed.args, job._kwargs, facts)
         self._send_function(child, function)
         handed.function = function
         handed.number = number = next(self._numbers)
@@ -577,9 +631,10 @@ class ProcessPool:
         if child.calls == self.max_calls:
             child.leaving = True
             child.send(LEAVE)
-        return True
 
     def _function_of(self, plan: Plan) -> Function:
+        if self._last is not None and self._last[0] is plan:
+            return self._last[1]
         registration, invoker = plan.registration, plan.option.invoker
         key = (registration, id(invoker))
         function = self._functions.get(key)
@@ -592,6 +647,7 @@ class ProcessPool:
                     "module, or one that refers only to what can be pickled"
                 ) from error
             function = self._functions[key] = Function(next(self._numbers), data)
+        self._last = plan, function
         return function
 
     def _send_function(self, child: Child, function: Function) -> None:
@@ -600,13 +656,12 @@ class ProcessPool:
             child.send(FUNCTION, 0, function.number, function.data)
 
     def _flush(self, child: Child) -> None:
-        if not child.unsent:
-            return
-        blocked = child.blocked
-        child.flush()
-        if child.blocked != blocked:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.blocked else 0)
-            with contextlib.suppress(KeyError, ValueError):
+        if child.unsent:
+            child.flush()
+        if child.unsent != child.awaited:  # it takes no more for now, or does so again
+            child.awaited = child.unsent
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.awaited else 0)
+            with contextlib.suppress(KeyError, ValueError):  # its socket is watched no more: it is dying
                 self._selector.modify(child.socket, events, partial(self._on_socket, child))
 
     # -- answers --------------------------------------------------------------------------------------------
@@ -656,8 +711,11 @@ class ProcessPool:
             child.loaded.add(extra)
         elif kind == GIVEN:
             self._take_back(child, load(payload))
+        elif kind == ASK:
+            handed = child.line.get(number)
+            child.send(FACTS, payload=dump(None) if handed is None else _dump_facts(handed.job))
         elif number in child.line:
-            self._told(child, child.line[number], kind, payload)
+            self._told(child.line[number].job, kind, payload)
 
     def _take_back(self, child: Child, numbers: list[int]) -> None:
         child.recalled = False
@@ -668,20 +726,17 @@ class ProcessPool:
         if child.line and next(iter(child.line.values())).job.ended:
             self._stop_ended(child)
 
-    def _told(self, child: Child, handed: Handed, kind: int, payload: bytearray) -> None:
-        """Do what the running call asks for."""
-        job = handed.job
-        if kind == ASK:
-            child.send(FACTS, 0, 0, _dump_facts(job))
-        elif kind == PROGRESS:
-            Context(job).progress(*load(payload))
-        elif kind == SAVED:
-            try:
-                value = load(payload)
-            except BaseException as error:
-                self._tell(Level.WARNING, "save.failed", f"{job.name} {job.id}: what it saved cannot be read", error)
-            else:
-                Context(job).save(value)
+    def _told(self, job: Job, kind: int, payload: bytearray) -> None:
+        """Take what the running call says."""
+        try:
+            said_there = load(payload)
+        except BaseException as error:
+            self._tell(Level.WARNING, "save.failed", f"{job.name} {job.id}: what it saved cannot be read", error)
+            return
+        if kind == SAVED:
+            Context(job).save(said_there)
+        else:
+            Context(job).progress(*said_there)
 
     def _tell(self, level: Level, code: str, message: str, error: BaseException | None = None) -> None:
         payload = {"error": error} if error is not None else None
@@ -723,18 +778,6 @@ def _fault_of(kind: int, payload: bytearray, job: Job) -> Fault:
     return Fault(
         Code.BAD_ARGUMENTS, BadArguments(f"{job.name}(): the arguments cannot be read in a worker process: {why}")
     )
-
-
-def _alone(item: Handed | Job) -> bool:
-    """Whether a call gets a child for itself: for its time limit, its place, or because it may kill it."""
-    if isinstance(item, Handed):
-        if item.deaths:
-            return True
-        plan = item.job._plan
-    else:
-        plan = item._plan
-    option = plan.option
-    return option.timeout is not None or plan.limit is not None or not option.redeliver
 
 
 def _dump_facts(job: Job) -> bytes:

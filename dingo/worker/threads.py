@@ -27,7 +27,7 @@ from dingo.message.report import Code, Failure, Status
 from dingo.worker.attempt import Attempt, fail_short, failed, without_our_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dingo.events import Hub
     from dingo.job import Job
@@ -53,7 +53,7 @@ class _Note:
 class Seat:
     """One thread's place in its pool."""
 
-    __slots__ = ("abandoned", "depth", "job", "pool", "thread", "turn")
+    __slots__ = ("abandoned", "alone", "depth", "job", "lent", "pool", "thread", "turn", "waits")
 
     def __init__(self, pool: ThreadPool) -> None:
         self.pool = pool
@@ -61,6 +61,9 @@ class Seat:
         self.depth = 0
         self.turn = False  # whether it holds the pool's turn, to be given back after its call
         self.abandoned = False  # its call ran out of time and another thread has its place
+        self.waits = 0  # how many waits are going on in its thread
+        self.lent = False  # whether another thread stands in for it
+        self.alone = False  # whether that was in a pool of one
         self.thread: threading.Thread | None = None
 
     def settle(self) -> None:
@@ -214,7 +217,7 @@ class ThreadPool:
         """Nothing more is to be put: set before what waits is looked through, and looked at after each put."""
         self._hub = hub
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self.put = self._queue.put
+        self.put: Callable[[Any], None] = self._queue.put
         self._lock = threading.Lock()
         self.turn = threading.Lock()
         self._seats: set[Seat] = set()
@@ -273,12 +276,24 @@ class ThreadPool:
         """Have `count` threads: more start now, fewer leave when they are free."""
         with self._lock:
             before, self.count = self.count, count
-        # The last one of several takes no turns, so a pool that becomes one of one has a new thread for that.
-        more, fewer = (1, before) if count == 1 < before else (count - before, before - count)
-        for _ in range(fewer):
-            self._queue.put(_LEAVE)
-        for _ in range(more):
+        if count == 1 < before:  # the threads of several take no turns: when all have left, one comes that does
+            leaving = list(range(before))
+
+            def leave(_note: Any, _seat: Seat) -> bool:
+                with self._lock:
+                    leaving.pop()
+                    last = not leaving
+                if last:
+                    self._start_thread()
+                return True
+
+            for _ in range(before):
+                self._queue.put(_Note(leave))
+            return
+        for _ in range(count - before):
             self._start_thread()
+        for _ in range(before - count):
+            self._queue.put(_LEAVE)
 
     def out_of_time(self, attempt: Attempt, seat: Seat) -> None:
         """End an attempt that takes too long. A thread cannot be stopped: another takes its seat."""
@@ -300,22 +315,24 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def stand_in(self, seat: Seat) -> Iterator[None]:
-        """Have another thread serve while this one waits."""
-        if seat.abandoned:  # another serves already
-            yield
-            return
-        alone = self.count == 1
-        with self._lock:
-            self._lent += 1
-        seat.give_turn()
-        self._start_thread()
+        """Have another thread serve while this one waits. (An event loop in a task may wait for many at once.)"""
+        seat.waits += 1
+        if seat.waits == 1 and not seat.abandoned:  # else another serves already
+            seat.alone, seat.lent = self.count == 1, True
+            with self._lock:
+                self._lent += 1
+            seat.give_turn()
+            self._start_thread()
         try:
             yield
         finally:
-            self._queue.put(_Note(self._leave_after_standing_in))
-            if alone and not seat.abandoned:
-                self.turn.acquire()
-                seat.turn = True
+            seat.waits -= 1
+            if seat.waits == 0 and seat.lent:
+                seat.lent = False
+                self._queue.put(_Note(self._leave_after_standing_in))
+                if seat.alone and not seat.abandoned:
+                    self.turn.acquire()
+                    seat.turn = True
 
     def _leave_after_standing_in(self, _note: Any, _seat: Seat) -> bool:
         with self._lock:
@@ -334,13 +351,29 @@ class ThreadPool:
 
     def rank(self) -> None:
         """From now on serve by priority. Pools begin without: most calls have none, and a queue is faster."""
-        self.ranked = True
-        self.put = self._put_ranked  # type: ignore[method-assign]
+        with self._lock:  # what waits already has come before all that will
+            self.ranked = True
+            for entry in self._take_all():
+                if isinstance(entry, _Note):
+                    self._queue.put(entry)
+                else:
+                    self._push(entry)
+        self.put = self._put_ranked
 
     def _put_ranked(self, job: Job) -> None:
         with self._lock:
-            heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
+            self._push(job)
+
+    def _push(self, job: Job) -> None:
+        heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
         self._queue.put(_TICKET)
+
+    def _take_all(self) -> list[Any]:
+        entries: list[Any] = []
+        with contextlib.suppress(Empty):
+            while True:
+                entries.append(self._queue.get_nowait())
+        return entries
 
     def exchange(self, job: Any) -> Any:
         """In a ranked pool, give the best call that waits for the one (or the ticket) taken from the queue."""
@@ -364,18 +397,15 @@ class ThreadPool:
 
     def waiting(self) -> list[Job]:
         """Take out all calls that wait."""
-        jobs = []
-        notes = []
-        with contextlib.suppress(Empty):
-            while True:
-                job = self._queue.get_nowait()
-                (notes if isinstance(job, _Note) and job is not _TICKET else jobs).append(job)
+        entries = self._take_all()
+        jobs = [entry for entry in entries if not isinstance(entry, _Note)]
+        notes = [entry for entry in entries if isinstance(entry, _Note) and entry is not _TICKET]
         with self._lock:
             ranked = [entry[2] for entry in sorted(self._heap)]
             self._heap.clear()
         for note in notes:
             self._queue.put(note)
-        return [job for job in jobs if job is not _TICKET] + ranked
+        return jobs + ranked
 
     def peek(self) -> list[Job]:
         """Return all calls that wait. They are taken out and put back, in order."""

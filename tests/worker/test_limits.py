@@ -237,7 +237,9 @@ def test_a_nested_call_of_a_limited_task_does_not_deadlock_a_pool_of_one(single)
     def parent(number: int) -> int:
         return child.call(number).result()
 
-    assert [one.result(10) for one in single.call_many("parent", [(number,) for number in range(20)])] == list(range(1, 21))
+    assert [one.result(10) for one in single.call_many("parent", [(number,) for number in range(20)])] == list(
+        range(1, 21)
+    )
 
 
 def test_places_survive_a_storm_of_cancellations(wide):

@@ -493,7 +493,7 @@ def test_a_process_killed_from_outside_is_replaced(app, start):
 
 def test_a_process_that_never_becomes_ready_is_told_and_tried_again(app, monkeypatch):
     events = app.listen(level=dingo.Level.ERROR)
-    monkeypatch.setattr("dingo.worker.child.handle._PROGRAM", "raise SystemExit({descriptor})")
+    monkeypatch.setattr("dingo.worker.child.handle._PROGRAM", "raise SystemExit({parent})")
     app.register("pid", pid, pool="process", workers=1)
     result = app.call("pid")
     assert events.get(WAIT).code == "worker.failed"

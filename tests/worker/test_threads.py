@@ -304,3 +304,23 @@ def test_pending_lists_what_waits_and_loses_nothing(single, gate):
         result.result(PATIENCE)
     assert seen == list(range(20))
     assert single.pending() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_in_a_thread_may_run_an_event_loop_that_awaits_calls_of_its_own_pool(make_app, workers):
+    app = make_app(workers=workers)
+    app.register("inner", same)
+    app.register("other", lambda n: app.call("inner", n).result())
+    app.allocate("other", 1)
+
+    async def main() -> list[int]:
+        values = await dingo.gather(*app.call_many("inner", [(n,) for n in range(10)]))
+        values += await asyncio.gather(*app.call_many("other", [(n,) for n in range(10)]))
+        values += sorted([call.result() async for call in dingo.as_completed(app.call_many("other", [(7,), (8,)]))])
+        async for report in app.call("inner", 9).reports():
+            values.append(report.value)
+        return values
+
+    results = app.register("outer", lambda: asyncio.run(main())).call_many([()] * 5)
+    expected = [*range(10), *range(10), 7, 8, 9]
+    assert [result.result(PATIENCE) for result in results] == [expected] * 5

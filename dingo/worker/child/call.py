@@ -102,8 +102,9 @@ class Call:
     def facts(self) -> Facts:
         """What the parent says about it; asked for at the first look."""
         if self._facts is None:
-            facts: Facts = load(self.server.ask(ASK, self.number))
-            self._facts = facts
+            self._facts = load(self.server.ask(ASK, self.number))
+            if self._facts is None:
+                raise RuntimeError("the call has ended: its context must be looked at before that")
         return self._facts
 
     @property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dingo.worker.processes import Handed
 
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from dingo.worker.child.serve import main; main({descriptor})"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from dingo.worker.child.serve import main; main({parent}, {recalls})"
 
 # How many buffers one write takes; systems allow 1,024 (IOV_MAX).
 _BUFFERS = 512
@@ -37,13 +37,18 @@ class Child:
     def __init__(self, lifespan: bytes | None) -> None:
         """Start it. Raises OSError where the system refuses."""
         self.socket, theirs = socket.socketpair()
+        recalls, self._recalls = os.pipe()
         self.socket.setblocking(False)
+        os.set_blocking(self._recalls, False)
         try:
-            with theirs:
-                self.process = _start(theirs)
+            self.process = _start(theirs.fileno(), recalls)
         except BaseException:
             self.socket.close()
+            os.close(self._recalls)
             raise
+        finally:
+            theirs.close()
+            os.close(recalls)
         self.pid = self.process.pid
         self.watched = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
         """Becomes readable when it dies: its socket may live on in a process that it forked."""
@@ -57,17 +62,18 @@ class Child:
         self.calls = 0  # handed to it in its life
         self.ready = False
         self.loading = False
+        self.alone = False  # the last call it was handed is to have it for itself
         self.recalled = False  # it is to give back what has not started
         self.leaving = False  # it gets nothing more
         self.killed = False  # by the pool, for the sake of one call
-        self.blocked = False  # its socket is full
+        self.awaited = False  # its socket is full: the pool waits until it takes more
         self._out: deque[bytes | memoryview] = deque()
         self.send(SETUP, payload=dump(lifespan))
 
     @property
     def open(self) -> bool:
         """Whether it may be handed a call."""
-        return self.ready and not (self.loading or self.recalled or self.leaving)
+        return self.ready and not (self.loading or self.recalled or self.leaving or (self.alone and self.line))
 
     @property
     def unsent(self) -> bool:
@@ -80,13 +86,11 @@ class Child:
 
     def flush(self) -> None:
         """Write as much as its socket takes. What cannot be written because it is dead is dropped."""
-        self.blocked = False
         while out := self._out:
             buffers = [out[place] for place in range(min(len(out), _BUFFERS))]
             try:
                 sent = self.socket.sendmsg(buffers)
             except BlockingIOError:
-                self.blocked = True
                 return
             except OSError:
                 out.clear()
@@ -97,6 +101,13 @@ class Child:
                     break
                 sent -= len(buffer)
                 out.popleft()
+
+    def recall(self) -> None:
+        """Ask it to give back what it has not started."""
+        if not self.recalled:
+            self.recalled = True
+            with contextlib.suppress(OSError):  # it is dead
+                os.write(self._recalls, b"!")
 
     # -- its end --------------------------------------------------------------------------------------------
 
@@ -135,10 +146,9 @@ class Child:
     def close(self) -> None:
         """Close what connects it with this process."""
         self.socket.close()
+        os.close(self._recalls)
         if self.watched >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self.watched)
-            self.watched = -1
+            os.close(self.watched)
 
     def rss(self) -> int:
         """Return how many bytes of memory it has; 0 where that cannot be told (elsewhere than on Linux)."""
@@ -148,15 +158,15 @@ class Child:
         return 0
 
 
-def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(parent: int, recalls: int) -> subprocess.Popen[bytes]:
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("a process pool starts Python interpreters, and this program does not know of one")
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     path = [one for one in sys.path if isinstance(one, str)]
-    program = _PROGRAM.format(path=path, descriptor=theirs.fileno())
+    program = _PROGRAM.format(path=path, parent=parent, recalls=recalls)
     return subprocess.Popen(  # noqa: S603 - our own interpreter
         [sys.executable, *flags, "-c", program],
-        stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
+        stdin=subprocess.DEVNULL, pass_fds=[parent, recalls], start_new_session=True,
     )  # fmt: skip
 
 

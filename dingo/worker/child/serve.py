@@ -1,19 +1,20 @@
-"""Serve: the life of a child. Its main thread runs calls; another listens to the parent.
+"""Serve: the life of a child. Its main thread takes calls and runs them.
 
-Where the parent is gone, the child and all it has started go at once.
+Another thread listens at a pipe, on which the parent calls back what has not started; at its end the parent is
+gone, and the child and all it has started go at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
 import threading
-from _queue import SimpleQueue
+from collections import deque
 from functools import partial
-from queue import Empty
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +23,7 @@ from dingo.plan import _invoke, _with_context
 from dingo.worker.child.call import Call, Seat
 from dingo.worker.child.cargo import dump, dump_error, load, load_function, said
 from dingo.worker.child.wire import (
-    BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LOAD, LOADED, READY, RECALL, SETUP, VALUE,
+    BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LOAD, LOADED, READY, SETUP, VALUE,
     Inbox, pack,
 )  # fmt: skip
 
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
     from dingo.worker.child.wire import Frame
 
 
-def main(descriptor: int) -> NoReturn:
-    """Serve the parent at the other end of this socket, until it says LEAVE or is gone."""
+def main(parent: int, recalls: int) -> NoReturn:
+    """Serve the parent, which is at the other end of a socket and a pipe, until it says LEAVE or is gone."""
     _follow_parent()
-    server = Server(socket.socket(fileno=descriptor))
-    server.run()
+    Server(socket.socket(fileno=parent), recalls).run()
     sys.exit(0)
 
 
@@ -57,11 +57,14 @@ class Server:
     state: Any = None
     """What the app's lifespan yielded here."""
 
-    def __init__(self, parent: socket.socket) -> None:
+    def __init__(self, parent: socket.socket, recalls: int) -> None:
         self._parent = parent
+        self._recalls = recalls
         self._sending = threading.Lock()
-        self._queue: SimpleQueue[Frame] = SimpleQueue()
-        self._replies: SimpleQueue[bytearray] = SimpleQueue()
+        self._inbox = Inbox(parent)
+        self._reading = threading.Lock()
+        self._line: deque[Frame] = deque()  # what is read and not yet begun
+        self._replies: deque[bytearray] = deque()
         self._asking = threading.Lock()
         self._sources: dict[int, bytearray] = {}  # functions as they came
         self._functions: dict[int, Callable[..., Any]] = {}  # and as they are called
@@ -92,26 +95,30 @@ class Server:
         self._exit.close()
 
     def _next(self) -> Frame:
-        try:
-            return self._queue.get_nowait()
-        except Empty:
+        if not self._line:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):  # a task may have closed or replaced it
                     stream.flush()
-            return self._queue.get()
+        while True:
+            with contextlib.suppress(IndexError):
+                return self._line.popleft()
+            with self._reading:
+                if not self._line:
+                    self._read()
 
     def _run(self, number: int, function: int, payload: bytearray) -> None:
-        begun = perf_counter_ns()
         try:
             args, kwargs, facts = load(payload)
         except BaseException as error:
             self.send(BAD_CALL, number, 0, said(error).encode(errors="replace"))
             return
         self._seat.job = Call(self, number, facts)
+        begun = 0
         try:
             if self._lifespan is not None:
                 self._enter()
             run = self._functions.get(function) or self._function(function)
+            begun = perf_counter_ns()
             value = run(*args) if kwargs is None else run(*args, **kwargs)
         except BaseException as error:
             if error.__traceback__ is not None:
@@ -120,7 +127,7 @@ class Server:
         else:
             kind, answer = _dump_value(value)
         self._seat.job = None
-        self.send(kind, number, perf_counter_ns() - begun, answer)
+        self.send(kind, number, perf_counter_ns() - begun if begun else 0, answer)
 
     def _function(self, number: int) -> Callable[..., Any]:
         source, invoker, takes_context = load(self._sources[number])
@@ -169,42 +176,56 @@ class Server:
             _go()
 
     def ask(self, kind: int, number: int) -> bytearray:
-        """Send a frame and wait for its answer."""
+        """Send a frame and wait for its answer, in any thread."""
         with self._asking:
             self.send(kind, number)
-            return self._replies.get()
+            while True:
+                with self._reading:
+                    if self._replies:
+                        return self._replies.popleft()
+                    self._read()
+
+    def _read(self) -> None:
+        try:
+            frames = self._inbox.read()
+        except (EOFError, ConnectionError):
+            _go()
+        for frame in frames:
+            if frame[0] == FUNCTION:
+                self._sources[frame[2]] = frame[3]
+            elif frame[0] == FACTS:
+                self._replies.append(frame[3])
+            else:
+                self._line.append(frame)
 
     def _listen(self) -> None:
-        inbox = Inbox(self._parent)
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                for frame in inbox.read():
-                    self._sort(frame)
+        with contextlib.suppress(OSError):
+            while os.read(self._recalls, 1):
+                self._give_back()
         _go()
 
-    def _sort(self, frame: Frame) -> None:
-        kind = frame[0]
-        if kind == FUNCTION:
-            self._sources[frame[2]] = frame[3]
-        elif kind == FACTS:
-            self._replies.put(frame[3])
-        elif kind == RECALL:
-            self._give_back()
-        else:
-            self._queue.put(frame)
-
     def _give_back(self) -> None:
+        given = []
+        if self._reading.acquire(blocking=bool(self._line)):  # else the main thread waits for something to do
+            try:
+                given = self._take_out()
+            finally:
+                self._reading.release()
+        self.send(GIVEN, payload=dump(given))
+
+    def _take_out(self) -> list[int]:
+        while select.select([self._parent], [], [], 0)[0]:
+            self._read()
         kept, given = [], []
-        with contextlib.suppress(Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                frame = self._queue.get_nowait()
+                frame = self._line.popleft()
                 if frame[0] == CALL:
                     given.append(frame[1])
                 else:
                     kept.append(frame)
-        for frame in kept:
-            self._queue.put(frame)
-        self.send(GIVEN, payload=dump(given))
+        self._line.extend(kept)
+        return given
 
 
 def _dump_value(value: Any) -> tuple[int, bytes]:

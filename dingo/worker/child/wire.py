@@ -19,9 +19,8 @@ SETUP = 1  # the first frame: what the child needs to know
 FUNCTION = 2  # a function, by its number in `extra`
 LOAD = 3  # load that function now; answered by LOADED
 CALL = 4
-RECALL = 5  # give back the calls that have not started; answered by GIVEN
-FACTS = 6  # answers ASK
-LEAVE = 7  # finish what is there, then exit
+FACTS = 5  # answers ASK
+LEAVE = 6  # finish what is there, then exit
 
 # From the child: first how a call ended,
 VALUE = 10
@@ -32,7 +31,7 @@ BAD_CALL = 13  # the arguments cannot be read
 # then what else it has to say.
 READY = 20
 LOADED = 21
-GIVEN = 22  # the numbers of the calls given back
+GIVEN = 22  # the numbers of the calls given back, as it was asked to on its pipe
 PROGRESS = 23
 SAVED = 24
 ASK = 25  # what the context of a call says

@@ -1,0 +1,256 @@
+"""The same app over a broker: caller and worker in one process, so that every step can be seen."""
+
+import asyncio
+import itertools
+import threading
+import time
+
+import pytest
+
+import dingo
+from dingo import Status
+from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, Wire
+from dingo.contracts import Envelope
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request, tmp_path):
+    return f"memory://journey-{next(_numbers)}" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def app(url):
+    app = dingo.App(url, config=dingo.Config(workers=4, send_timeout_seconds=10.0))
+
+    @app.task
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    @app.task
+    def boom(text: str) -> None:
+        raise ValueError(text)
+
+    @app.task
+    def tell(context: dingo.Context, steps: int) -> int:
+        for step in range(steps):
+            context.progress(step + 1, steps)
+        context.save({"steps": steps})
+        return steps
+
+    @app.task(retry=dingo.Retry(max=2, base=0.01))
+    def flaky(context: dingo.Context) -> list[str]:
+        if context.attempt < 3:
+            raise OSError(f"attempt {context.attempt}")
+        return [failure.message for failure in context.errors]
+
+    @app.task
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    yield app
+    app.close(5)
+
+
+@pytest.fixture
+def served(app):
+    app.start_worker()
+    return app
+
+
+def test_a_value_comes_back(served):
+    assert served.call("add", 2, 3).result(10) == 5
+
+
+def test_wrong_arguments_are_refused_at_the_call(app):
+    with pytest.raises(dingo.BadArguments, match="argument 'b'"):
+        app.call("add", 1, "2")
+
+
+def test_a_calling_app_does_not_become_a_worker_by_itself(app):
+    result = app.call("add", 1, 1)
+    assert app.flush(10)
+    assert [(one.id, one.name) for one in app.pending()] == [(result.id, "add")]
+
+
+def test_a_failure_comes_back_with_its_type_message_and_traceback(served):
+    with pytest.raises(dingo.TaskFailed) as caught:
+        served.call("boom", "no").result(10)
+    failure = caught.value.failure
+    assert (failure.code, failure.type, failure.message) == ("EXCEPTION", "ValueError", "no")
+    assert "raise ValueError(text)" in failure.traceback
+
+
+def test_all_reports_of_a_monitored_call_come_in_order(served):
+    result = served.options(monitor_progress=True).call("tell", 2)
+    statuses = [report.status for report in result.reports()]
+    assert statuses == [
+        Status.SENT, Status.RECEIVED, Status.STARTED, Status.PROGRESS, Status.PROGRESS, Status.PROGRESS, Status.SUCCESS,
+    ]  # fmt: skip
+
+
+def test_what_a_task_saves_can_be_read(served):
+    result = served.call("tell", 1)
+    result.result(10)
+    assert result.saved == {"steps": 1}
+
+
+def test_a_retry_is_held_by_the_broker_and_knows_the_attempts_before(served):
+    assert served.call("flaky").result(10) == ["attempt 1", "attempt 2"]
+
+
+def test_a_delayed_call_does_not_run_early(served):
+    due = time.time() + 0.3
+    served.options(delay=0.3).call("add", 1, 1).result(10)
+    assert time.time() >= due
+
+
+def test_a_waiting_call_is_withdrawn(app):
+    result = app.call("add", 1, 1)
+    assert app.flush(10)
+    assert result.cancel()
+    with pytest.raises(dingo.Cancelled):
+        result.result(10)
+    assert app.pending() == []
+
+
+def test_a_running_async_call_is_stopped_from_afar(served):
+    result = served.options(monitor_progress=True).call("forever")
+    assert result.wait(10, until=Status.STARTED)
+    assert result.cancel()
+    with pytest.raises(dingo.Cancelled):
+        result.result(10)
+
+
+def test_a_finished_call_is_found_again_by_its_id(served):
+    first = served.call("add", 20, 22)
+    first.result(10)
+    assert served.result(first.id).result(10) == 42
+
+
+def test_a_result_can_be_awaited(served):
+    async def both():
+        return await dingo.gather(served.call("add", 1, 2), served.call("add", 3, 4))
+
+    assert asyncio.run(both()) == [3, 7]
+
+
+def test_ignored_reports_do_not_travel(served):
+    done = threading.Event()
+    served.register("note", done.set)
+    result = served.options(ignore_report=True).call("note")
+    assert result.done()
+    assert done.wait(10)
+    with pytest.raises(dingo.ReportIgnored):
+        result.result()
+
+
+def test_many_calls_all_come_back_right(served):
+    results = [served.call("add", number, number) for number in range(3000)]
+    assert [result.result(30) for result in results] == [2 * number for number in range(3000)]
+
+
+def test_a_task_of_another_program_waits_for_a_worker_that_knows_it(url):
+    config = dingo.Config(workers=1)
+    with dingo.App(url, config=config) as caller, dingo.App(url, config=config) as stranger:
+        caller.register("known", lambda: "here")
+        stranger.register("other", lambda: None)
+        events = stranger.listen(level=dingo.Level.WARNING)
+        stranger.start_worker()
+        result = caller.call("known")
+        assert events.get(10).code == "message.parked"
+        with dingo.App(url, config=config) as worker:
+            worker.register("known", lambda: "there")
+            worker.start_worker()
+            assert result.result(30) == "there"
+
+
+def test_an_unknown_task_is_answered_when_nobody_has_taken_it_for_long(url):
+    with (
+        dingo.App(url) as caller,
+        dingo.App(url, config=dingo.Config(unknown_task_seconds=0.0)) as worker,
+    ):
+        caller.register("nowhere", lambda: None)
+        worker.start_worker()
+        with pytest.raises(dingo.TaskFailed) as caught:
+            caller.call("nowhere").result(10)
+        assert caught.value.failure.code == "NOT_REGISTERED"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"no header", b"[]\n", b'{"v": "1"}\n', b'{"v": 1, "id": 5, "n": "add"}\n', b"[" * 100_000 + b"\n",
+     b'{"v":1,"id":"x","n":"add","m":"json"}\n{not json', b'{"v":1,"id":"x","n":"add","o":{"retry":{"max":-1}}}\n[]'],
+)  # fmt: skip
+def test_a_hostile_message_is_refused_with_an_event_and_the_worker_goes_on(frame):
+    wire = Wire()
+    app = dingo.App()
+    app.use(MemoryProducer(wire), MemoryStore(wire), MemoryWorker(wire))
+    app.register("add", lambda a, b: a + b)
+    with app:
+        events = app.listen(level=dingo.Level.WARNING)
+        MemoryProducer(wire).send([Envelope("default", "x", "add", frame)])
+        app.start_worker()
+        assert events.get(10).code == "message.refused"
+        assert app.call("add", 1, 2).result(10) == 3
+
+
+def test_a_second_component_for_a_taken_role_is_refused_and_changes_nothing():
+    wire = Wire()
+    app = dingo.App()
+    app.use(MemoryProducer(wire))
+    with pytest.raises(dingo.AlreadyAttached, match="producer"):
+        app.use(MemoryStore(wire), MemoryProducer(wire))
+    app.use(MemoryStore(wire))
+
+
+def test_an_object_without_a_role_is_refused():
+    with pytest.raises(dingo.BadOption, match="no role"):
+        dingo.App().use(object())
+
+
+def test_what_was_accepted_locally_before_a_rewiring_is_finished_locally():
+    wire, gate = Wire(), threading.Event()
+    with dingo.App() as app:
+        app.register("wait", gate.wait)
+        before = app.call("wait", 10)
+        app.use(MemoryProducer(wire), MemoryStore(wire), MemoryWorker(wire))
+        after = app.call("wait", 10)
+        gate.set()
+        assert before.result(10) is True
+        assert after.status < Status.STARTED
+
+
+def test_a_bad_url_raises_at_once_and_names_no_password():
+    with pytest.raises(dingo.BadConfig) as caught:
+        dingo.App("nosuch://user:hunter2@host/")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_tasks_a_closing_worker_has_not_started_go_back(url):
+    gate, started = threading.Event(), threading.Event()
+
+    def hold():
+        started.set()
+        gate.wait(20)
+
+    with dingo.App(url) as caller:
+        for app in (caller, worker := dingo.App(url, config=dingo.Config(workers=1, prefetch=10))):
+            app.register("hold", hold)
+            app.register("quick", lambda: "done")
+        worker.start_worker()
+        caller.call("hold")
+        assert started.wait(10)
+        quick = caller.call("quick")
+        assert caller.flush(10)
+        closing = threading.Thread(target=worker.close)
+        closing.start()
+        with dingo.App(url, config=dingo.Config(workers=1)) as other:
+            other.register("quick", lambda: "by another")
+            other.register("hold", lambda: None)
+            other.start_worker()
+            assert quick.result(20) in ("done", "by another")
+        gate.set()
+        closing.join(20)
+        assert not closing.is_alive()

@@ -1,0 +1,52 @@
+"""What may be imported where, and what importing dingo costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import dingo
+
+ROOT = Path(dingo.__file__).parent
+
+# Each third-party package has one door.
+DOORS = {
+    "janus": {"channel.py"},
+    "typeguard": {"marshaller/correction.py"},
+    "cloudpickle": {"marshaller/pickle.py", "worker/child/cargo.py"},
+    "msgpack": {"marshaller/msgpack.py"},
+    "yaml": {"config.py"},
+    "pytest": {"testing/plugin.py", "testing/suites.py"},
+    "redis": {"kombu/redis.py"},
+    "amqp": {"kombu/amqp.py"},
+}
+
+
+def _imports():
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [one.name for one in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            else:
+                continue
+            for name in names:
+                yield str(path.relative_to(ROOT)), name.partition(".")[0]
+
+
+def test_each_third_party_package_is_imported_behind_its_own_door_only():
+    strangers = {
+        (file, package)
+        for file, package in _imports()
+        if package not in sys.stdlib_module_names and package != "dingo" and file not in DOORS.get(package, ())
+    }
+    assert strangers == set()
+
+
+def test_importing_dingo_imports_no_broker_no_web_and_no_command_line_library():
+    code = "import sys, dingo; print(*{name.partition('.')[0] for name in sys.modules})"
+    modules = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert modules.isdisjoint(
+        {"kombu", "amqp", "redis", "janus", "typeguard", "cloudpickle", "rich", "click", "argparse", "yaml", "msgpack"}
+    )
