@@ -935,8 +935,6 @@ def test_a_task_that_calls_while_the_app_closes_gets_an_error_instead_of_a_deadl
     assert result.result(0) == "refused"
 
 
-
-
 def test_nested_calls_that_wait_in_the_queue_are_run_while_the_app_closes(make_app, gate):
     app = make_app(workers=1)
     running = threading.Event()

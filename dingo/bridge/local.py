@@ -225,7 +225,7 @@ class LocalBridge:
         return IgnoredResult(job) if option.ignore_report else job
 
     def _take_in(self, job: Result[Any]) -> float | None:
-        """Give a call its room, its id and all else it asks for. Returns when it is due, if that is later than now."""
+        """Give a call its room, its id and all else it asks for. Returns when it is due, None for now."""
         plan, option = job._plan, job._plan.option
         self._take_room(job)
         if option.id is not None:
@@ -284,7 +284,7 @@ class LocalBridge:
         job.watch(latch=room.release)
 
     def started(self, job: Job) -> None:
-        """Give back the room of a call that waits no more. (One that never starts gives it back at its end.)"""
+        """Give back the room of a call that waits no more; one that never starts gives it back at its end."""
         room = self._room
         if room is not None and job.unwatch(latch=room.release):
             room.release()

@@ -6,11 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dingo.app import App
     from dingo.bridge.local import LocalBridge
-    from dingo.bridge.remote import RemoteCaller
     from dingo.config import Config
 
 # How long the end of a test waits for tasks that still run (seconds).
@@ -35,19 +34,20 @@ class Desk:
 def detached(app: App, config: Config) -> Iterator[None]:
     """Give the app a fresh inside for a while. What it was before, and whoever holds it, is left alone."""
     with app._lock:
-        inside = {name: getattr(app, name) for name in ("_bridge", "_calls", "_base", "_plans", "_closed", "_closing")}
-        before = app.config
-        app.config = config
-        _replace(app, _bridge=None, _calls={}, _base={}, _plans=type(app._plans)(), _closed=False, _closing=None)
+        fresh = {
+            "config": config, "_parts": type(app._parts)(), "_bridge": None, "_here": None, "_retired": [],
+            "_plans": type(app._plans)(), "_calls": {}, "_base": {}, "_closed": False, "_closing": None,
+        }  # fmt: skip
+        inside = {name: getattr(app, name) for name in fresh}
+        _replace(app, fresh)
     try:
         yield
     finally:
         with app._lock:
-            app.config = before
-            _replace(app, **inside)
+            _replace(app, inside)
 
 
-def _replace(app: App, **inside: Any) -> None:
+def _replace(app: App, inside: Mapping[str, Any]) -> None:
     for name, value in inside.items():
         setattr(app, name, value)
 
@@ -60,7 +60,7 @@ def local(app: App) -> Iterator[Desk]:
     is started.
     """
     with detached(app, app.config.replace(marshal_locally=True)):
-        bridge = app._opened()
+        bridge = app._home()
         drain = False
         try:
             yield Desk(app)
@@ -69,6 +69,6 @@ def local(app: App) -> Iterator[Desk]:
             _close(app, bridge, drain=drain)
 
 
-def _close(app: App, bridge: LocalBridge | RemoteCaller, *, drain: bool) -> None:
+def _close(app: App, bridge: LocalBridge, *, drain: bool) -> None:
     app._refuse_calls()
     bridge.close(_GRACE, drain=drain)

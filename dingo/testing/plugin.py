@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def dingo_local() -> Iterator[Callable[[App], Desk]]:
-    """`desk = dingo_local(app)`: see `dingo.testing.local`; until the end of the test."""
+    """Take apps to the desk until the end of the test: `desk = dingo_local(app)`, see `dingo.testing.local`."""
     from dingo.testing import local  # noqa: PLC0415 - only for tests that use it
 
     with contextlib.ExitStack() as stack:
@@ -25,7 +25,7 @@ def dingo_local() -> Iterator[Callable[[App], Desk]]:
 
 @pytest.fixture
 def dingo_record() -> Iterator[Callable[[App], list[Call]]]:
-    """`calls = dingo_record(app)`: see `dingo.testing.record`; until the end of the test."""
+    """Record calls until the end of the test: `calls = dingo_record(app)`, see `dingo.testing.record`."""
     from dingo.testing import record  # noqa: PLC0415 - only for tests that use it
 
     with contextlib.ExitStack() as stack:

@@ -73,8 +73,8 @@ def record(app: App) -> Iterator[list[Call]]:
             app.config, app._hub, app._hooks, app._send_following, app._refresh, lifespan=None
         )  # fmt: skip
         bridge.recorder = recorder
-        app._bridge = bridge
-        app._resolve()
+        app._bridge = app._here = bridge
+        app._resolve(*app._registry)
         try:
             yield recorder.calls
         finally:

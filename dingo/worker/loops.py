@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import threading
 from collections import deque
 from time import monotonic
@@ -21,6 +20,7 @@ from dingo.worker.attempt import Attempt, without_our_frame
 from dingo.worker.context import on_loop
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
     from dingo.events import Hub

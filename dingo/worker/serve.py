@@ -6,8 +6,9 @@ import importlib
 import logging
 import os
 import signal
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dingo.events import Level, Origin
 
@@ -25,7 +26,8 @@ _log = logging.getLogger("dingo.worker")
 def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, burst: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, or with `burst` until there is nothing left to do. The first lets what runs end, for `Config.grace_seconds`; the second does not.
 
-    Returns the exit code: 0 after a graceful end, 1 after one by force.
+    Returns the exit code of a graceful end, 0. One by force ends the process with 1, here: what it held is given
+    to another worker as soon as the broker notices.
     """
     for module in app.modules:
         importlib.import_module(module)
@@ -45,7 +47,16 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, bu
     closing.start()
     while closing.is_alive() and not force.is_set():
         closing.join(0.1)
-    return 1 if force.is_set() else 0
+    if force.is_set():
+        _end_at_once()
+    return 0
+
+
+def _end_at_once() -> NoReturn:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _listen_to_signals(stop: threading.Event, force: threading.Event) -> None:

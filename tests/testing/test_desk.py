@@ -131,3 +131,15 @@ def test_the_fixture_lasts_for_the_test(dingo_local, app, add):
     result = add.options(delay=60).call(1, 2)
     desk.advance(60)
     assert result.result(10) == 3
+
+
+def test_an_app_connected_to_a_broker_is_detached_from_it(add, app):
+    connected = dingo.App("memory://")
+    connected.register("add", lambda a, b: a + b)
+    with dingo.testing.local(connected):
+        assert connected.call("add", 1, 2).result(10) == 3
+        assert "local" in repr(connected)
+    with dingo.testing.record(connected) as calls:
+        connected.call("add", 1, 2)
+    assert [call.args for call in calls] == [(1, 2)]
+    connected.close(timeout=5)

@@ -85,9 +85,7 @@ WAITS = {
     "dingo.wait": lambda calls: sorted(call.result(0) for call in dingo.wait(calls).done),
     "first completed": lambda calls: dingo.wait(calls, return_when="FIRST_COMPLETED") and [c.result() for c in calls],
     "as_completed": lambda calls: sorted(call.result(0) for call in dingo.as_completed(calls)),
-    "as_completed with a timeout": lambda calls: sorted(
-        call.result(0) for call in dingo.as_completed(calls, PATIENCE)
-    ),
+    "as_completed with a timeout": lambda calls: sorted(call.result(0) for call in dingo.as_completed(calls, PATIENCE)),
     "gather on a loop of its own": lambda calls: asyncio.run(dingo.gather(*calls)),
 }
 
