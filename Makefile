@@ -9,8 +9,9 @@ BIN    := $(VENV)/bin
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-demo: $(VENV)/.demo  ## parse the standard library in a pool: progress, results, events (under a minute)
+demo: $(VENV)/.demo  ## parse the standard library in a pool: then on worker processes, one killed
 	@$(BIN)/python examples/local/stdlib_census.py
+	@$(BIN)/python examples/distributed/census_survives_a_kill.py
 
 test: $(VENV)/.test  ## set up all that the tests need, then run them
 	@$(BIN)/python -m pytest -q

@@ -139,7 +139,7 @@ class Plan:
 
     def follow(self, args: tuple[Any, ...], kwargs: dict[str, Any], previous: Any) -> None:
         """Make a call that another one asked for, with what that returned. Raises as `send`."""
-        job: Result[Any] = Result(self, *self.checked(args, kwargs))
+        job: Result[Any] = self.bridge.result_type(self, *self.checked(args, kwargs))
         job.detail().previous, job.detail().follows = previous, True
         self.bridge.accept(job)
 

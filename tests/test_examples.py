@@ -1,4 +1,4 @@
-"""Every example in examples/local runs, without a warning, and prints what its docstring says."""
+"""Every example runs, without a warning, and prints what its docstring says."""
 
 import ast
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+DISTRIBUTED = Path(__file__).parent.parent / "examples" / "distributed"
 EXAMPLES = Path(__file__).parent.parent / "examples" / "local"
 SECONDS = 60
 
@@ -60,3 +61,31 @@ def test_the_census_shows_an_event_for_what_cannot_be_parsed():
 def test_every_example_is_listed_in_the_readme_of_examples():
     listed = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if f"local/{path.name}" not in listed] == []
+
+
+def test_the_distributed_calls_print_the_same_in_one_process():
+    done = run(DISTRIBUTED / "caller.py", DINGO_BROKER="")
+    assert (done.stderr, done.stdout) == ("", promised(DISTRIBUTED / "caller.py"))
+
+
+def test_the_distributed_calls_print_the_same_with_a_worker_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "dingo", "worker", "tasks:app", "--broker", url],
+        cwd=DISTRIBUTED, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert worker.stdout.readline().startswith("ready ")
+        done = run(DISTRIBUTED / "caller.py", DINGO_BROKER=url)
+    finally:
+        worker.terminate()
+        worker.communicate()
+    assert (done.stderr, done.stdout) == ("", promised(DISTRIBUTED / "caller.py"))
+
+
+def test_the_census_survives_a_kill():
+    pytest.importorskip("rich")
+    done = run(DISTRIBUTED / "census_survives_a_kill.py", "--limit", "200", COLUMNS="200")
+    assert done.returncode == 0
+    assert "killed with SIGKILL" in done.stdout
+    assert "calls made 200, answered 200, lost 0" in done.stdout

@@ -15,7 +15,7 @@ from dingo.errors import BadConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_KNOWN = "sqlite:///file.db, memory://name"
+_KNOWN = "amqp://host/vhost, sqlite:///file.db, memory://name"
 
 
 def producer(url: str, config: Config | None = None) -> Any:
@@ -40,6 +40,8 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
     if parts.scheme == "sqlite":
         path = unquote(parts.path[1:]) if not parts.netloc else ""
         return lambda part, config: _sqlite(part, path, config)
+    if parts.scheme in {"amqp", "amqps"}:
+        return lambda part, _config: _amqp(part, url)
     raise BadConfig(f"no broker is known for {mask_url(url)!r}: this version has {_KNOWN}")
 
 
@@ -55,3 +57,9 @@ def _sqlite(part: str, path: str, config: Config) -> Any:
     if part == "worker":
         return SqliteWorker(path, config.lease_seconds)
     return (SqliteProducer if part == "producer" else SqliteStore)(path)
+
+
+def _amqp(part: str, url: str) -> Any:
+    from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
+
+    return {"producer": AmqpProducer, "worker": AmqpWorker, "store": AmqpStore}[part](url)

@@ -1,17 +1,18 @@
 """ProcessPool: children that run calls on cores of their own, and can be killed.
 
-One thread of this process owns all children: it hands out what waits, takes the answers, and replaces what died.
+One thread of this process owns all children: it hands out what waits, takes the answers, and replaces what
+died.
 
     put -> waiting -> begin -> hand -> child ... answer -> end
                          ^                 |
                          +--- given back, or its child died
 
-Short calls go out many at once, up to what is measured to take some milliseconds. A child answers each call by
-itself and runs them in order, so the first one that is not answered is the one that runs: if the child dies,
-that call was what it died of, and the others have not started.
+Short calls go out many at once, up to what is measured to take some milliseconds. A child answers each call
+by itself and runs them in order, so the first one that is not answered is the one that runs: if the child
+dies, that call was what it died of, and the others have not started.
 
-Hooks and the correction of return values run here, in the parent. `here.forbidden` is set in the pool's thread:
-nothing in it may wait for a call.
+Hooks and the correction of return values run here, in the parent. `here.forbidden` is set in the pool's
+thread: nothing in it may wait for a call.
 """
 
 from __future__ import annotations
@@ -38,7 +39,19 @@ from dingo.worker.child.call import Facts
 from dingo.worker.child.cargo import dump, dump_call, dump_function, load, load_fault, said
 from dingo.worker.child.handle import Child
 from dingo.worker.child.wire import (
-    ASK, BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LEAVE, LOAD, LOADED, PROGRESS, READY, SAVED,
+    ASK,
+    BAD_CALL,
+    BAD_VALUE,
+    CALL,
+    ERROR,
+    FACTS,
+    FUNCTION,
+    GIVEN,
+    LEAVE,
+    LOAD,
+    LOADED,
+    READY,
+    SAVED,
     VALUE,
 )  # fmt: skip
 from dingo.worker.context import Context
@@ -54,10 +67,10 @@ if TYPE_CHECKING:
 
 _SUCCESS = Status.SUCCESS
 
-# A child has up to so many calls before it, and no more than take so many seconds; it gets new ones when half of
-# that is left. Enough that it never waits for the parent, little enough that no call waits long behind others.
+# A child has up to so many calls before it, and no more than take so many seconds; it gets new ones when half
+# of that is left. Enough that it never waits for the parent, little enough that none waits long behind others.
 _LINE = 128
-_PACK = 64  # of which this many are handed over at once: it can begin while the next are made ready
+_PACK = 64  # of which so many are handed over at once: it begins with them while the next are made ready
 _LINE_SECONDS = 0.010
 
 # While all children have short calls enough before them, answers are looked at so often only (seconds).
@@ -114,7 +127,7 @@ class Handed(Attempt):
         self._ended()
 
     def fail_there(self, fault: Fault) -> None:
-        """The function raised in the child."""
+        """Note that the function raised in the child: try again later, or end the call."""
         delay = self._settle(fault) if self.claim() else None
         self._ended()
         if delay is not None:
@@ -146,7 +159,9 @@ class Handed(Attempt):
     def overdue(self) -> bool:
         """Whether its time is over: an alarm may be of a time limit from before."""
         detail = self.job._detail
-        return detail is not None and detail.deadline is not None and detail.deadline <= self.job._plan.bridge.timer.time()
+        if detail is None or detail.deadline is None:
+            return False
+        return detail.deadline <= self.job._plan.bridge.timer.time()
 
 
 class ProcessPool:
@@ -190,7 +205,7 @@ class ProcessPool:
         self._start_at = 0.0  # no child is started before (time.monotonic)
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = os.pipe()
-        os.set_blocking(self._waker, False)  # noqa: FBT003
+        os.set_blocking(self._waker, False)
         self._selector.register(self._woken, selectors.EVENT_READ, lambda _mask: os.read(self._woken, 4096))
         self._asleep = False
         self._mine = threading.Lock()
@@ -322,7 +337,8 @@ class ProcessPool:
             try:
                 self._turn()
             except BaseException as error:
-                self._tell(Level.ERROR, "worker.failed", f"process pool {self.name}: an error in dingo", error)
+                what = f"process pool {self.name}: an error in dingo"
+                self._tell(Level.ERROR, "worker.failed", what, error)
                 self._start_at = monotonic() + _PAUSE
         _pools.discard(self)
         self._selector.close()
@@ -361,7 +377,8 @@ class ProcessPool:
 
     def _inbox_changed(self) -> bool:
         # What was put while nobody was asleep woke nobody, so it is looked for once more after saying so.
-        return bool(self._orders) or (bool(self._inbox) and any(child.open and not child.line for child in self._children))
+        idle = any(child.open and not child.line for child in self._children)
+        return bool(self._orders) or (idle and bool(self._inbox))
 
     def _until_next(self) -> float | None:
         """Seconds until something is to be done though nothing happens; None: never."""
@@ -489,7 +506,7 @@ class ProcessPool:
     def _out_of_time(self, attempt: Attempt) -> None:
         self._order(partial(self._overdue, attempt))  # called on the timer's thread
 
-    def _overdue(self, handed: Handed) -> None:
+    def _overdue(self, handed: Any) -> None:
         for child in self._children:
             if handed in child.line.values() and handed.overdue and handed.claim():
                 handed.stopping = True
@@ -731,7 +748,8 @@ class ProcessPool:
         try:
             said_there = load(payload)
         except BaseException as error:
-            self._tell(Level.WARNING, "save.failed", f"{job.name} {job.id}: what it saved cannot be read", error)
+            what = f"{job.name} {job.id}: what it saved cannot be read"
+            self._tell(Level.WARNING, "save.failed", what, error)
             return
         if kind == SAVED:
             Context(job).save(said_there)
@@ -793,7 +811,8 @@ def _dump_lifespan(lifespan: Callable[[], Any]) -> bytes:
     try:
         return dump_function(lifespan)
     except Exception as error:
-        raise TypeError(f"the app's lifespan {lifespan!r} cannot be sent to worker processes: {said(error)}") from error
+        what = f"the app's lifespan {lifespan!r} cannot be sent to worker processes: {said(error)}"
+        raise TypeError(what) from error
 
 
 def _drained(items: deque[Any]) -> list[Any]:
@@ -804,8 +823,8 @@ def _drained(items: deque[Any]) -> list[Any]:
     return drained
 
 
-# Guards the heaps of all pools. Held across a fork, so that it is whole in the child of one; reentrant, for other
-# hooks of a fork look into the pools.
+# Guards the heaps of all pools. Held across a fork, so that it is whole in the child of one; reentrant, for
+# other hooks of a fork look into the pools.
 _lock = threading.RLock()
 _pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
 

@@ -35,7 +35,7 @@ def pid():
 
 def touch(path):
     """Say in a file who runs, one line for each run."""
-    with open(path, "a") as file:
+    with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
 
 
@@ -262,7 +262,9 @@ def test_a_frame_of_any_size_arrives_whole():
     near, far = socket.socketpair()
     payloads = [b"", b"x" * 1000, b"y" * 300_000, b"z" * 262_119, b"", b"w" * 262_120]
     with near, far:
-        sender = threading.Thread(target=lambda: [far.sendall(b"".join(pack(1, i, 2, one))) for i, one in enumerate(payloads)])
+        sender = threading.Thread(
+            target=lambda: [far.sendall(b"".join(pack(1, i, 2, one))) for i, one in enumerate(payloads)]
+        )
         sender.start()
         inbox, frames = Inbox(near), []
         while len(frames) < len(payloads):
@@ -381,7 +383,7 @@ def test_a_time_limit_kills_the_process(start, path):
 def test_a_time_limit_kills_what_the_task_has_started(start, path):
     def family(path):
         sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-        with open(path, "w") as file:
+        with Path(path).open("w") as file:
             for own_session in (False, True):
                 child = subprocess.Popen(sleep, start_new_session=own_session)
                 file.write(f"{child.pid}\n")
@@ -558,9 +560,9 @@ def test_the_highest_priority_goes_first(app, start, path):
 def test_a_limit_of_one_holds_over_processes(app, path):
     def work(path):
         touch(path + str(os.getpid()))
-        with open(path, "x"):
+        with Path(path).open("x"):
             time.sleep(0.01)
-        os.unlink(path)
+        Path(path).unlink()
 
     task = app.register("f", work, pool="process", workers=2, max_concurrency=1)
     for one in [task.call(path) for _ in range(10)]:
@@ -667,8 +669,12 @@ def script(tmp_path, text):
     file = tmp_path / "script.py"
     file.write_text(textwrap.dedent(text))
     return subprocess.Popen(
-        [sys.executable, str(file)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()}, start_new_session=True,
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        start_new_session=True,
     )
 
 

@@ -7,7 +7,7 @@
     call.py     what a task in the child sees of its call
     nested.py   what stands in a child for the parent's App and Tasks
 
-A child is a fresh interpreter. It imports the modules of the tasks it runs, and never the parent's `__main__`:
-what is defined there travels by value. An App in a child is one of its own: a task that makes calls makes
-them inside its process.
+A child is a fresh interpreter. It imports the modules of the tasks it runs, and never the parent's
+`__main__`: what is defined there travels by value. An App in a child is one of its own: a task that makes
+calls makes them inside its process.
 """

@@ -1,4 +1,4 @@
-"""Call: what stands in a child where in the parent there is a Job, for the Context and for `dingo.current()`."""
+"""Call: what stands in a child where the parent has a Job, for the Context and `dingo.current()`."""
 
 from __future__ import annotations
 

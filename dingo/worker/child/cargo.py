@@ -1,7 +1,7 @@
 """Cargo: functions, arguments, values and exceptions as bytes.
 
-Plain pickle is fast, and enough for what both sides can import. What it refuses, and what it would only refer to
-in `__main__` (which a child does not have), goes by cloudpickle, by value.
+Plain pickle is fast, and enough for what both sides can import. What it refuses, and what it would only
+refer to in `__main__` (which a child does not have), goes by cloudpickle, by value.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def said(error: BaseException) -> str:
 
 
 def dump_function(fn: Callable[..., Any]) -> bytes:
-    """Write a function: by name where the child can import it, else by value. Raises whatever pickling it does."""
+    """Write a function: by name where a child can import it, else by value. Raises what pickling it does."""
     place = _place_of(fn)
     if place is not None:
         return pickle.dumps((place, None, None), _PROTOCOL)
@@ -91,14 +91,14 @@ def _find(module: str, name: str) -> Callable[..., Any]:
     found: Any = sys.modules[module]
     for part in name.split("."):
         found = getattr(found, part)
-    return found.fn if isinstance(found, Task) else found  # type: ignore[no-any-return]
+    return found.fn if isinstance(found, Task) else found
 
 
 # -- calls --------------------------------------------------------------------------------------------------
 
 
 def dump_call(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any] | None, facts: Any) -> bytes:
-    """Write the arguments of a call, and what its context says. Raises BadArguments naming what cannot be sent."""
+    """Write the arguments of a call and its context. Raises BadArguments naming what cannot be sent."""
     try:
         return dump((args, kwargs, facts))
     except Exception as error:  # anything can happen in a __reduce__
@@ -151,7 +151,7 @@ def _load_error(data: bytes | None) -> BaseException | None:
 
 
 def dump_with(reduce: Callable[[Any], Any], value: Any) -> bytes:
-    """Write a value by cloudpickle; where `reduce(part)` is not NotImplemented it says how that part is written."""
+    """Write a value by cloudpickle; `reduce(part)` may say how a part is written (else NotImplemented)."""
     import cloudpickle  # noqa: PLC0415 - as above
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -162,4 +162,3 @@ def dump_with(reduce: Callable[[Any], Any], value: Any) -> bytes:
     out = io.BytesIO()
     Pickler(out, _PROTOCOL).dump(value)
     return out.getvalue()
-

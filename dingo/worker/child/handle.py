@@ -1,7 +1,7 @@
 """Handle: the parent's end of one child, from its start to its burial.
 
-A child leads a session and a process group of its own: nothing typed at a terminal reaches it, and what it has
-started can be killed with it.
+A child leads a session and a process group of its own: nothing typed at a terminal reaches it, and what it
+has started can be killed with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Nested: the App and the Tasks that a function of `__main__` refers to, as they stand in a child.
 
-A function that travels by value takes along what it refers to. An App is threads and locks, so in its place goes
-a token, and with it the tasks registered in it, as far as they can be pickled. In the child an App of its own
-stands for each token: calls made through it run in the child.
+A function that travels by value takes along what it refers to. An App is threads and locks, so in its place
+goes a token, and with it the tasks registered in it, as far as they can be pickled. In the child an App of
+its own stands for each token: calls made through it run in the child.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _tasks_of(app: App, reduce: Callable[[Any], Any]) -> list[tuple[str, bytes]]
     for registration in app._registry:
         try:
             data = dump_with(reduce, (registration.given, registration.fn))
-        except Exception:  # this one cannot be called there; who tries is told that it is not registered
+        except Exception:  # noqa: S112 - who calls it there is told that it is not registered
             continue
         tasks.append((registration.name, data))
     return tasks

@@ -1,7 +1,7 @@
 """Serve: the life of a child. Its main thread takes calls and runs them.
 
-Another thread listens at a pipe, on which the parent calls back what has not started; at its end the parent is
-gone, and the child and all it has started go at once.
+Another thread listens at a pipe, on which the parent calls back what has not started; at its end the parent
+is gone, and the child and all it has started go at once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,20 @@ from dingo.plan import _invoke, _with_context
 from dingo.worker.child.call import Call, Seat
 from dingo.worker.child.cargo import dump, dump_error, load, load_function, said
 from dingo.worker.child.wire import (
-    BAD_CALL, BAD_VALUE, CALL, ERROR, FACTS, FUNCTION, GIVEN, LOAD, LOADED, READY, SETUP, VALUE,
-    Inbox, pack,
+    BAD_CALL,
+    BAD_VALUE,
+    CALL,
+    ERROR,
+    FACTS,
+    FUNCTION,
+    GIVEN,
+    LOAD,
+    LOADED,
+    READY,
+    SETUP,
+    VALUE,
+    Inbox,
+    pack,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -68,7 +80,7 @@ class Server:
         self._asking = threading.Lock()
         self._sources: dict[int, bytearray] = {}  # functions as they came
         self._functions: dict[int, Callable[..., Any]] = {}  # and as they are called
-        self._lifespan: Callable[[], Any] | None = None
+        self._lifespan: bytes | None = None  # until it is entered
         self._exit = contextlib.ExitStack()
         self._seat = Seat()
         here.seat = self._seat
@@ -77,14 +89,14 @@ class Server:
 
     def run(self) -> None:
         """Run what comes."""
-        os.register_at_fork(after_in_child=self._parent.close)  # a fork of this process must not answer for it
+        os.register_at_fork(after_in_child=self._parent.close)  # a fork must not answer for this process
         threading.Thread(target=self._listen, name="dingo-parent", daemon=True).start()
         while True:
             kind, number, extra, payload = self._next()
             if kind == CALL:
                 self._run(number, extra, payload)
             elif kind == LOAD:
-                with contextlib.suppress(BaseException):  # the call will say what is wrong with it
+                with contextlib.suppress(BaseException):  # the call will say what is wrong
                     self._function(extra)
                 self.send(LOADED, 0, extra)
             elif kind == SETUP:
@@ -142,14 +154,14 @@ class Server:
     def _set_up(self, payload: bytearray) -> None:
         source = load(payload)
         if source is not None:
-            self._lifespan = lambda: load_function(source)()
-            with contextlib.suppress(BaseException):  # tried again by each call, which fails with what it raises
+            self._lifespan = source
+            with contextlib.suppress(BaseException):  # each call tries again, and fails with what it raises
                 self._enter()
         self.send(READY)
 
     def _enter(self) -> None:
         assert self._lifespan is not None
-        manager = self._lifespan()
+        manager = load_function(self._lifespan)()
         if hasattr(manager, "__aenter__"):
             self.state = self._enter_async(manager)
         else:
@@ -167,7 +179,7 @@ class Server:
     # -- talking to the parent ------------------------------------------------------------------------------
 
     def send(self, kind: int, number: int = 0, extra: int = 0, payload: bytes = b"") -> None:
-        """Send a frame, from any thread. Where that cannot be, this process is of no use any more: it ends."""
+        """Send a frame, from any thread. Where that cannot be, this process is of no use: it ends."""
         try:
             with self._sending:
                 for buffer in pack(kind, number, extra, payload):
@@ -240,4 +252,3 @@ def _go() -> NoReturn:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
-

@@ -39,7 +39,7 @@ ASK = 25  # what the context of a call says
 # kind, number, extra, payload
 Frame = tuple[int, int, int, bytearray]
 
-# One read takes up to so many bytes: some thousand frames of small calls. A bigger frame has memory of its own.
+# One read takes up to so many bytes: thousands of small frames. A bigger frame has memory of its own.
 _ROOM = 256 * 1024
 
 # A payload up to this size is joined to its head: copying it costs less than a buffer more.

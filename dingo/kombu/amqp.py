@@ -1,0 +1,984 @@
+"""RabbitMQ as broker: `amqp://user:password@host:5672/vhost`.
+
+Connecting, declaring and consuming are py-amqp's; publishing, acknowledging and reading are done here, in batches:
+py-amqp reads a message in nine system calls, and looks for input before each publish.
+
+    dingo.{queue}.{priority}            the tasks: durable quorum queues, so that a confirmed one is on disk
+    dingo.later.{...}                   tasks that are not due yet, one queue for each moment; they expire into the above
+    dingo.hold.{worker}.{number}        tasks whose start is recorded: of a dead worker they expire into the above
+    dingo.reply.{...}                   the reports for one caller; it goes when nobody has used it for an hour
+
+Everything is persistent, and confirmed before it counts. A task is acknowledged only after its report is confirmed:
+none is lost, but a task may be delivered twice, and a task that was sent again counts twice. RabbitMQ has no memory
+of single tasks: whatever needs one raises NotAttached.
+
+Each component has a connection of its own, which one thread uses; only `wake` comes from others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import select
+import ssl
+import struct
+import threading
+from collections import deque
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import amqp  # type: ignore[import-untyped, unused-ignore]
+from amqp.method_framing import frame_writer  # type: ignore[import-untyped, unused-ignore]
+from amqp.serialization import dumps, loads  # type: ignore[import-untyped, unused-ignore]
+
+from dingo.config import mask_url
+from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall, Verdict
+from dingo.errors import BadConfig, BrokerUnavailable, NotAttached, SendUncertain
+from dingo.message.frame import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+PRIORITIES = range(9, -1, -1)
+# How long the server may take for an answer or a confirm (seconds).
+PATIENCE = 15.0
+CONNECT_SECONDS = 5.0
+# The server gives a silent worker up after this long (seconds); what has crashed is noticed at once.
+HEARTBEAT = 60
+TICK_EVERY = 5.0
+# Tasks are delayed to the next of these moments (seconds) ...
+SLOT = 0.1
+# ... within this horizon. What is due later moves to a nearer moment about three times on its way.
+FINE_HORIZON = 60.0
+# RabbitMQ holds nothing longer than 49 days (seconds).
+FAR = 20 * 86400.0
+# A queue is declared again after this long, since it may have expired (seconds).
+DECLARED_FOR = 600.0
+REPLY_EXPIRES = 3600.0
+# How long the recorded start of a task whose worker died stays with the dead (seconds).
+HOLD_TTL = 1.0
+HOLD_EXPIRES = 120.0
+# RabbitMQ closes the channel of who keeps a task for 30 minutes: it is delivered anew before that (seconds).
+RENEW_AFTER = 600.0
+# What was fetched in vain for so long goes back (seconds).
+SURPLUS_AFTER = 2.0
+PREFETCH_MOST = 1000
+# How long the first claim waits for what the server said is there (seconds).
+BACKLOG_WAIT = 1.0
+# Larger packs of reports are divided (bytes).
+PACK_LIMIT = 1 << 20
+
+_STARTS, _SUSPECT, _DUE, _SERIAL = "x-dingo-starts", "x-dingo-suspect", "x-dingo-due", "x-dingo-serial"
+_ID, _NAME = "x-dingo-id", "x-dingo-name"
+_HEAD = struct.Struct(">BHI")
+_METHOD = struct.Struct(">HH")
+_CONTENT = struct.Struct(">HHQH")
+_ACK = struct.Struct(">BHIHHQBB")
+_END = b"\xce"
+_DELIVER, _CONFIRMED, _REFUSED, _CHANNEL_CLOSE = (60, 60), (60, 80), (60, 120), (20, 40)
+_NO_STORE = (
+    "RabbitMQ keeps nothing of single calls, so it cannot {what}: "
+    "add a redis or sqlite backend (option \"backend\") that does"
+)
+
+
+class _LostError(OSError):
+    """The connection is of no use any more."""
+
+
+class _UnconfirmedError(OSError):
+    """It broke between a publish and its confirm."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is, taken from a URL."""
+
+    url: str
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Read a URL. Raises BadConfig."""
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        secure = parts.scheme == "amqps"
+        try:
+            host, port = parts.hostname or "localhost", parts.port or (5671 if secure else 5672)
+            timeout = float(query.pop("connect_timeout", CONNECT_SECONDS))
+        except ValueError as error:
+            raise BadConfig(f"{mask_url(url)!r}: {error}") from None
+        options: dict[str, Any] = {
+            "host": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            "userid": unquote(parts.username or "guest"),
+            "password": unquote(parts.password or "guest"),
+            "virtual_host": unquote(parts.path[1:]) or "/",
+            "login_method": "PLAIN",
+            "connect_timeout": timeout,
+        }
+        if secure:
+            options["ssl"] = _tls(host, query)
+        if query:
+            raise BadConfig(f"{mask_url(url)!r}: unknown parameter {min(query)!r}")
+        return cls(mask_url(url), options)
+
+
+def _tls(host: str, query: dict[str, str]) -> dict[str, Any]:
+    """Return what py-amqp needs for TLS. The server's certificate is checked unless the URL says `verify=none`."""
+    check = query.pop("verify", "peer") != "none"
+    return {
+        "cert_reqs": ssl.CERT_REQUIRED if check else ssl.CERT_NONE,
+        "server_hostname": host if check else None,
+        "ca_certs": query.pop("cacertfile", None),
+        "certfile": query.pop("certfile", None),
+        "keyfile": query.pop("keyfile", None),
+    }
+
+
+@dataclass(slots=True)
+class _Message:
+    """A message that came in."""
+
+    consumer: str
+    tag: int
+    redelivered: bool
+    body: bytes
+    id: str
+    name: str
+    reply: str
+    headers: dict[str, Any]
+
+
+class Link:
+    """A connection with one channel, used by one thread at a time. What comes in is put in `inbox`."""
+
+    def __init__(self, address: Address, wake_fd: int, blocked: Callable[[str], None]) -> None:
+        self.inbox: deque[_Message] = deque()
+        self.woken = False
+        self._wake_fd = wake_fd
+        self._unread: deque[bytes] = deque()
+        self._rest = b""
+        self._ready = False
+        self._coming: tuple[str, int, bool] = ("", 0, False)
+        self._properties: tuple[int, bytes] = (0, b"")
+        self._left = 0
+        self._body: list[bytes] = []
+        self._number = self._confirmed_to = 0
+        self._unconfirmed: set[int] = set()
+        self._refused = 0
+        self._out: dict[int, None] = {}
+        self._declared: dict[str, float] = {}
+        self._routes: dict[str, bytes] = {}
+        self._ticked = monotonic()
+        self._connection: Any = amqp.Connection(
+            heartbeat=HEARTBEAT, on_blocked=blocked, frame_writer=lambda link, _: frame_writer(link, self),
+            **address.options,
+        )  # fmt: skip
+        # py-amqp's own calls wait in here too, so that nothing is read past us.
+        self._connection.blocking_read = self._read_for_amqp
+        try:
+            self._connection.connect()
+            self.channel: Any = self._connection.channel(1)
+            self.channel.confirm_select()
+        except BaseException:
+            self.abandon()
+            raise
+
+    # -- bytes ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self._socket = self._connection.transport.sock
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._wake_fd, select.POLLIN)
+        self._ready = True
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes. What comes in meanwhile is kept: a server that cannot write does not read either."""
+        if not self._ready:
+            self._prepare()
+        view = memoryview(data)
+        until = monotonic() + PATIENCE
+        while view:
+            try:
+                view = view[self._socket.send(view[: 1 << 18]) :]
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                if monotonic() > until:
+                    raise _LostError("the server does not read") from None
+                both = select.poll()
+                both.register(self._socket, select.POLLIN | select.POLLOUT)
+                both.poll(1000)
+                self._receive()
+
+    def _receive(self) -> bool:
+        """Take what has come in; whether there was anything."""
+        try:
+            data = self._socket.recv(1 << 18)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        if not data:
+            raise _LostError("the server closed the connection")
+        self._unread.append(data)
+        return True
+
+    def pump(self, seconds: float) -> bool:
+        """Wait for input and handle it; return early when woken. Whether there was any."""
+        if not self._ready:
+            self._prepare()
+        if not self._unread and not self._receive() and seconds > 0:
+            for fd, _ in self._poll.poll(math.ceil(seconds * 1000)):
+                if fd == self._wake_fd:
+                    self._drain_wake()
+                else:
+                    self._receive()
+        if not self._unread:
+            return False
+        while self._unread:
+            self._parse(self._unread.popleft())
+        return True
+
+    def _drain_wake(self) -> None:
+        self.woken = True
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_fd, 4096)
+
+    def _read_for_amqp(self, timeout: float | None = None) -> bool:
+        until = monotonic() + (PATIENCE if timeout is None else timeout)
+        while not self.pump(until - monotonic()):
+            if monotonic() >= until:
+                raise TimeoutError("the server does not answer")
+        return True
+
+    def tick(self) -> None:
+        """Say that this side lives, and look whether the other does. To be called often."""
+        now = monotonic()
+        if now - self._ticked > TICK_EVERY:
+            self._ticked = now
+            self._connection.heartbeat_tick()
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        at, end = 0, len(data)
+        while end - at >= 8:
+            kind, channel, size = _HEAD.unpack_from(data, at)
+            stop = at + 7 + size
+            if stop >= end:
+                break
+            if data[stop] != 0xCE:
+                raise _LostError("the server sent something that is no frame")
+            self._frame(kind, channel, data[at + 7 : stop])
+            at = stop + 1
+        self._rest = data[at:]
+        self._connection.bytes_recv += 1
+
+    def _frame(self, kind: int, channel: int, data: bytes) -> None:
+        if kind == 3:
+            self._body.append(data)
+            self._left -= len(data)
+        elif kind == 2:
+            _, _, self._left, flags = _CONTENT.unpack_from(data)
+            self._properties = (flags, data[14:])
+            self._body = []
+        elif kind == 1:
+            self._method(channel, data)
+            return
+        else:
+            return  # a heartbeat
+        if self._left == 0:
+            consumer, tag, redelivered = self._coming
+            id, name, reply, headers = _read_properties(*self._properties)
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._out[tag] = None
+            self.inbox.append(_Message(consumer, tag, redelivered, body, id, name, reply, headers))
+
+    def _method(self, channel: int, data: bytes) -> None:
+        method = _METHOD.unpack_from(data)
+        if method == _DELIVER:
+            end = 5 + data[4]
+            self._coming = (data[5:end].decode(), int.from_bytes(data[end : end + 8]), bool(data[end + 8]))
+        elif method in {_CONFIRMED, _REFUSED}:
+            self._confirm(int.from_bytes(data[4:12]), multiple=bool(data[12] & 1), refused=method == _REFUSED)
+        elif method == _CHANNEL_CLOSE:
+            raise _LostError(data[7 : 7 + data[6]].decode(errors="replace"))
+        else:
+            self._connection.on_inbound_frame((1, channel, data))
+
+    def _confirm(self, number: int, *, multiple: bool, refused: bool) -> None:
+        self._refused += refused
+        if multiple:
+            self._unconfirmed.difference_update(range(self._confirmed_to + 1, number + 1))
+            self._confirmed_to = max(self._confirmed_to, number)
+        else:
+            self._unconfirmed.discard(number)
+
+    # -- what is done with it -------------------------------------------------------------------------------------------
+
+    def publish(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Send (queue, properties, body), and return when the server has confirmed all of them."""
+        if not messages:
+            return
+        self.pump(0)  # a connection that has died meanwhile is found out before anything is uncertain
+        parts: list[bytes] = []
+        for queue, properties, body in messages:
+            self._put(parts, queue, properties, body)
+        first = self._number + 1
+        self._number += len(messages)
+        self._unconfirmed.update(range(first, self._number + 1))
+        self._refused = 0
+        try:
+            self.write(b"".join(parts))
+            self._connection.bytes_sent += 1
+            self._wait_for_confirms()
+        except (OSError, amqp.AMQPError) as error:
+            raise _UnconfirmedError(f"{error}") from error
+        if self._refused:
+            raise _LostError("the server refused to take a message")
+
+    def _wait_for_confirms(self) -> None:
+        until = monotonic() + PATIENCE
+        while self._unconfirmed:
+            if not self.pump(1.0) and monotonic() > until:
+                raise _LostError(f"the server has not confirmed within {PATIENCE:.0f} s")
+
+    def _put(self, parts: list[bytes], queue: str, properties: bytes, body: bytes) -> None:
+        route = self._routes.get(queue)
+        if route is None:
+            method = _METHOD.pack(60, 40) + b"\0\0\0" + _short(queue) + b"\0"
+            route = self._routes[queue] = _HEAD.pack(1, 1, len(method)) + method + _END
+        parts += (
+            route, _HEAD.pack(2, 1, len(properties) + 12), b"\0\x3c\0\0", len(body).to_bytes(8), properties, _END,
+        )  # fmt: skip
+        most = self._connection.frame_max - 8
+        for at in range(0, len(body), most):
+            piece = body if len(body) <= most else body[at : at + most]
+            parts += (_HEAD.pack(3, 1, len(piece)), piece, _END)
+
+    def ack(self, tags: Iterable[int]) -> None:
+        """Let the server forget messages, several at once where no other stands between."""
+        done = {tag for tag in tags if tag in self._out}
+        if not done:
+            return
+        together = 0
+        for tag in self._out:
+            if tag not in done:
+                break
+            together = tag
+        parts = [_ACK.pack(1, 1, 13, 60, 80, together, 1, 0xCE)] if together else []
+        parts += [_ACK.pack(1, 1, 13, 60, 80, tag, 0, 0xCE) for tag in sorted(done) if tag > together]
+        for tag in done:
+            del self._out[tag]
+        self.write(b"".join(parts))
+        self._connection.bytes_sent += 1
+
+    def declare(self, queue: str, arguments: dict[str, Any]) -> int:
+        """Make a durable queue if it is not there; return how many messages wait in it (0 if it was known)."""
+        now = monotonic()
+        if now - self._declared.get(queue, -DECLARED_FOR) < DECLARED_FOR:
+            return 0
+        if len(self._declared) > 10_000:  # queues of moments come and go
+            self._declared.clear()
+            self._routes.clear()
+        self._declared[queue] = now
+        return int(self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments).message_count)
+
+    def consume(self, queue: str, tag: str, prefetch: int) -> None:
+        """Have the messages of a queue sent here, so many unacknowledged ones at most (0: any number)."""
+        self.channel.basic_qos(0, prefetch, False)
+        self.channel.basic_consume(queue, tag, callback=_nothing)
+
+    def cancel(self, tag: str) -> None:
+        """Get no more of them."""
+        self.channel.basic_cancel(tag)
+
+    def close(self) -> None:
+        """Say goodbye, as far as somebody listens."""
+        with contextlib.suppress(OSError, amqp.AMQPError):
+            self._connection.close()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Drop the connection."""
+        with contextlib.suppress(Exception):
+            self._connection.collect()
+
+
+def _nothing(_message: Any) -> None:
+    """Stand where py-amqp wants a callback: what comes in never gets there."""
+
+
+# -- properties -----------------------------------------------------------------------------------------------------
+
+
+def _short(text: str) -> bytes:
+    data = text.encode()
+    return bytes((len(data),)) + data
+
+
+def _properties(id: str = "", name: str = "", reply: str = "", *, expiration: int | None = None,
+                headers: dict[str, Any] | None = None) -> bytes:  # fmt: skip
+    """Write the properties of a persistent message. A text too long for its place goes among the headers."""
+    if len(id) > 63 and len(id.encode()) > 255:
+        id, headers = "", {**(headers or {}), _ID: id}
+    if len(name) > 63 and len(name.encode()) > 255:
+        name, headers = "", {**(headers or {}), _NAME: name}
+    flags, parts = 1 << 12, [b"\x02"]
+    if headers:
+        flags |= 1 << 13
+        parts.insert(0, dumps("F", (headers,)))
+    if reply:
+        flags |= 1 << 9
+        parts.append(_short(reply))
+    if expiration is not None:
+        flags |= 1 << 8
+        parts.append(_short(str(expiration)))
+    if id:
+        flags |= 1 << 7
+        parts.append(_short(id))
+    if name:
+        flags |= 1 << 5
+        parts.append(_short(name))
+    return flags.to_bytes(2) + b"".join(parts)
+
+
+# Flag and size of each property, in their order; None: a short text, -1: a table.
+_LAYOUT = ((15, None), (14, None), (13, -1), (12, 1), (11, 1), (10, None), (9, None), (8, None), (7, None), (6, 8), (5, None))
+
+
+def _read_properties(flags: int, data: bytes) -> tuple[str, str, str, dict[str, Any]]:
+    """Return id, name, reply address and headers."""
+    at = 0
+    texts: dict[int, str] = {}
+    headers: dict[str, Any] = {}
+    for bit, size in _LAYOUT:
+        if not flags >> bit & 1:
+            continue
+        if size is None:
+            end = at + 1 + data[at]
+            texts[bit] = data[at + 1 : end].decode()
+            at = end
+        elif size < 0:
+            end = at + 4 + int.from_bytes(data[at : at + 4])
+            if b"x-dingo-" in data[at:end]:  # else it is the server's own notes
+                headers = loads("F", data, at)[0][0]
+            at = end
+        else:
+            at += size
+    return headers.get(_ID, texts.get(7, "")), headers.get(_NAME, texts.get(5, "")), texts.get(9, ""), headers
+
+
+# -- queues ---------------------------------------------------------------------------------------------------------
+
+
+def _fitting(name: str) -> str:
+    """Return a queue name that AMQP can carry."""
+    if len(name.encode()) <= 255:
+        return name
+    return f"{name[:40]}.{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def task_queue(queue: str, priority: int) -> str:
+    """Return the name of the queue for tasks of one priority."""
+    return _fitting(f"dingo.{queue}.{priority}")
+
+
+def _declare_tasks(link: Link, queue: str, priority: int) -> tuple[str, int]:
+    name = task_queue(queue, priority)
+    # Starts are counted, not deliveries: the server's own limit would throw tasks away that never ran.
+    return name, link.declare(name, {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000})
+
+
+def _declare_reply(link: Link, reply: str) -> str:
+    name = _fitting(f"dingo.{reply}" if reply.startswith("reply.") else f"dingo.reply.{reply}")
+    link.declare(name, {"x-expires": int(REPLY_EXPIRES * 1000)})
+    return name
+
+
+def slot_of(due: float, now: float) -> tuple[float, float]:
+    """Return the moment a task waits for next, and how exact that is. It is never after the slot that `due` is in."""
+    delay = min(due - now, FAR)
+    if delay <= FINE_HORIZON:
+        return math.ceil(due / SLOT) * SLOT, SLOT
+    width = 2.0 ** math.floor(math.log2(delay / 16))
+    return math.floor((now + delay) / width) * width, width
+
+
+def _declare_later(link: Link, queue: str, priority: int, due: float, now: float) -> tuple[str, int]:
+    """Return the queue where a task waits, and for how long (milliseconds)."""
+    moment, width = slot_of(due, now)
+    target, _ = _declare_tasks(link, queue, priority)
+    name = _fitting(f"dingo.later.{queue}.{priority}.{width:g}.{moment:.1f}")
+    link.declare(
+        name,
+        {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": target,
+            "x-expires": int((64 * width + 2 * FINE_HORIZON) * 1000),
+        },
+    )
+    return name, math.ceil((moment - now) * 1000)
+
+
+def _task(link: Link, envelope: Envelope, *, due: float | None, starts: int = 0) -> tuple[str, bytes, bytes]:
+    """Make the message that brings a task to its queue, or to where it waits for its time."""
+    now = time()
+    headers: dict[str, Any] = {_STARTS: starts} if starts else {}
+    wait = None
+    if due is not None and due > now:
+        queue, wait = _declare_later(link, envelope.queue, envelope.priority, due, now)
+        headers[_DUE] = math.ceil(due * 1000)
+    else:
+        queue, _ = _declare_tasks(link, envelope.queue, envelope.priority)
+    return queue, _properties(envelope.id, envelope.name, envelope.reply, expiration=wait, headers=headers), envelope.frame
+
+
+# -- the components -------------------------------------------------------------------------------------------------
+
+
+class _Part:
+    """What the components share: a connection that is built when it is needed, and a way to be woken."""
+
+    def __init__(self, url: str) -> None:
+        self._address = Address.of(url)
+        self._link: Link | None = None
+        self._wake_lock = threading.Lock()
+        self._pipe: tuple[int, int] | None = None
+        self._emit: Callable[..., None] = lambda *_args: None
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Be ready. The thread that uses it connects."""
+        self._emit = emit
+        with self._wake_lock:
+            if self._pipe is None:
+                self._pipe = os.pipe()
+                for fd in self._pipe:
+                    os.set_blocking(fd, False)
+
+    def wake(self) -> None:
+        """Make a waiting call return."""
+        with self._wake_lock, contextlib.suppress(BlockingIOError):
+            if self._pipe is not None:
+                os.write(self._pipe[1], b"!")
+
+    def _blocked(self, reason: str) -> None:
+        self._emit(30, "connection.blocked", f"{self._address.url} takes nothing at present: {reason}")
+
+    @contextlib.contextmanager
+    def _talking(self) -> Iterator[Link]:
+        """Give the connection; whatever goes wrong with it ends it, and is told as BrokerUnavailable."""
+        try:
+            if self._link is None:
+                self._link = self._connect()
+            yield self._link
+        except _UnconfirmedError as error:
+            self._drop()
+            raise SendUncertain(f"{self._address.url}: {error}") from error
+        except (OSError, amqp.AMQPError) as error:
+            self._drop()
+            raise BrokerUnavailable(f"{self._address.url}: {error or type(error).__name__}") from error
+        except BaseException:
+            self._drop()
+            raise
+
+    @contextlib.contextmanager
+    def _talking_surely(self) -> Iterator[Link]:
+        """Do the same where it makes no difference what was confirmed."""
+        try:
+            with self._talking() as link:
+                yield link
+        except SendUncertain as error:
+            raise BrokerUnavailable(f"{error}") from error
+
+    def _connect(self) -> Link:
+        if self._pipe is None:
+            raise _LostError("the component is closed")
+        return Link(self._address, self._pipe[0], self._blocked)
+
+    def _drop(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
+
+    def close(self) -> None:
+        """Close the connection."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        with self._wake_lock:
+            pipe, self._pipe = self._pipe, None
+        for fd in pipe or ():
+            os.close(fd)
+
+
+class AmqpProducer(_Part):
+    """Publishes tasks."""
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Publish a batch, and return when the server has confirmed it."""
+        if not envelopes:
+            return
+        with self._talking() as link:
+            link.publish([_task(link, one, due=one.due) for one in envelopes])
+
+
+@dataclass(slots=True, eq=False)
+class _Claim:
+    """The token of a delivery: it is good for one connection, and until it is settled (tag 0)."""
+
+    link: Link
+    tag: int
+    envelope: Envelope
+    since: float
+    starts: int = 0
+
+
+class AmqpWorker(_Part):
+    """Consumer and Reporter."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._name = os.urandom(8).hex()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of a connection."""
+        self._numbers = 0
+        self._consumers: dict[str, tuple[str, int]] = {}
+        self._tags: dict[str, list[str]] = {}
+        self._prefetch: dict[str, int] = {}
+        self._holds: dict[str, str] = {}
+        self._returned: dict[int, int] = {}
+        self._waiting: dict[str, list[deque[Delivery]]] = {}
+        self._held: set[_Claim] = set()
+        self._expected = 0
+        self._enough = self._renewed = monotonic()
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Connect, so that a wrong URL is told at once. Raises BrokerUnavailable."""
+        super().open(emit)
+        with self._talking():
+            pass
+
+    def _connect(self) -> Link:
+        self._forget()
+        return super()._connect()
+
+    # -- claiming -----------------------------------------------------------------------------------------------------
+
+    def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
+        """Claim up to `room` tasks, the best of the first queue first."""
+        until = monotonic() + wait
+        with self._talking_surely() as link:
+            link.tick()
+            self._keep_up(link, queues, room)
+            self._await_backlog(link)
+            while True:
+                self._sort(link)
+                claimed = self._take(queues, room)
+                left = until - monotonic()
+                if claimed or link.woken or left <= 0:
+                    link.woken = False
+                    return claimed
+                link.pump(left)
+
+    def _await_backlog(self, link: Link) -> None:
+        """Wait for what the server said was there: else the best could come after what happened to come first."""
+        until = monotonic() + BACKLOG_WAIT
+        while len(link.inbox) < self._expected and monotonic() < until:
+            link.pump(until - monotonic())
+        self._expected = 0
+
+    def _sort(self, link: Link) -> None:
+        """Put what has come in line; put off what is early."""
+        early: list[tuple[Delivery, float]] = []
+        now = time()
+        while link.inbox:
+            message = link.inbox.popleft()
+            place = self._consumers.get(message.consumer)
+            if place is None:
+                self._returned[message.headers.get(_SERIAL, 0)] = message.tag
+                continue
+            delivery = _delivery(link, message, *place)
+            due = message.headers.get(_DUE, 0) / 1000
+            if due > now:
+                early.append((delivery, due))
+            else:
+                self._waiting[place[0]][9 - place[1]].append(delivery)
+        if early:
+            link.publish([_task(link, one.envelope, due=due, starts=one.starts) for one, due in early])
+            link.ack([one.token.tag for one, _ in early])
+
+    def _take(self, queues: Sequence[str], room: int) -> list[Delivery]:
+        claimed: list[Delivery] = []
+        for queue in queues:
+            for line in self._waiting.get(queue, ()):
+                while line and len(claimed) < room:
+                    claimed.append(line.popleft())
+        self._held.update(one.token for one in claimed)
+        return claimed
+
+    def _keep_up(self, link: Link, queues: Sequence[str], room: int) -> None:
+        """Subscribe to as much as can be run, renew what was held long, give back what was fetched in vain."""
+        now = monotonic()
+        want = min(PREFETCH_MOST, max(1, room + len(self._held)))
+        if room > 0:
+            for queue in queues:
+                if queue not in self._prefetch:
+                    self._subscribe(link, queue, want)
+                elif want > self._prefetch[queue]:
+                    self._subscribe(link, queue, min(PREFETCH_MOST, max(want, 2 * self._prefetch[queue])))
+        if now - self._renewed > RENEW_AFTER / 10:
+            self._renewed = now
+            self._move([one for one in self._held if now - one.since > RENEW_AFTER])
+        if sum(len(line) for lines in self._waiting.values() for line in lines) <= want:
+            self._enough = now
+        elif now - self._enough > SURPLUS_AFTER:
+            self._enough = now
+            self._give_back(link, want)
+
+    def _subscribe(self, link: Link, queue: str, prefetch: int) -> None:
+        """Consume from the queues of all priorities, the best first; the prefetch of a consumer cannot be changed."""
+        self._prefetch[queue] = prefetch
+        old = self._tags.get(queue, [])
+        new = self._tags[queue] = []
+        self._waiting.setdefault(queue, [deque() for _ in PRIORITIES])
+        for priority in PRIORITIES:
+            name, ready = _declare_tasks(link, queue, priority)
+            self._numbers += 1
+            tag = f"t{self._numbers}"
+            self._consumers[tag] = (queue, priority)
+            self._expected += min(ready, prefetch)
+            new.append(tag)
+            link.consume(name, tag, prefetch)
+        for tag in old:
+            link.cancel(tag)
+
+    def _give_back(self, link: Link, want: int) -> None:
+        """Subscribe to less, and let others have what waits here."""
+        for queue, prefetch in list(self._prefetch.items()):
+            if prefetch > want:
+                self._subscribe(link, queue, want)
+        self._expected = 0
+        self._sort(link)
+        surplus = [one for lines in self._waiting.values() for line in lines for one in line]
+        for lines in self._waiting.values():
+            for line in lines:
+                line.clear()
+        link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in surplus])
+        link.ack([one.token.tag for one in surplus])
+
+    # -- settling -------------------------------------------------------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Publish reports and what is to come again; when that is confirmed, acknowledge. Return the stale ones."""
+        if not settlements:
+            return []
+        good = [one for one in settlements if self._is_ours(one.delivery.token)]
+        if good:
+            with self._talking_surely() as link:
+                messages = _packs(link, [report for one in good for report in one.reports])
+                messages += [self._again(link, one) for one in good if one.verdict is not Verdict.ACK]
+                link.publish(messages)
+                link.ack([one.delivery.token.tag for one in good])
+            for one in good:
+                self._held.discard(one.delivery.token)
+                one.delivery.token.tag = 0
+        if len(good) == len(settlements):
+            return []
+        kept = {id(one) for one in good}
+        return [one for one in settlements if id(one) not in kept]
+
+    def _is_ours(self, claim: _Claim) -> bool:
+        return claim.tag != 0 and claim.link is self._link
+
+    @staticmethod
+    def _again(link: Link, one: Settlement) -> tuple[str, bytes, bytes]:
+        """Make a copy of a task. What is rejected instead would be told from nothing that killed a worker."""
+        envelope = one.delivery.envelope
+        if one.frame is not None:
+            envelope.frame = one.frame
+        due = one.due if one.verdict is Verdict.LATER else None
+        return _task(link, envelope, due=due, starts=one.delivery.starts)
+
+    def report(self, reports: Sequence[ReportEnvelope]) -> None:
+        """Publish reports of tasks that go on."""
+        if not reports:
+            return
+        with self._talking_surely() as link:
+            link.publish(_packs(link, reports))
+
+    # -- suspects -------------------------------------------------------------------------------------------------------
+
+    def starting(self, delivery: Delivery) -> int:
+        """Record a start: the task moves to a queue of this worker's, and from there back if the worker dies."""
+        claim: _Claim = delivery.token
+        if not self._is_ours(claim):
+            return delivery.starts
+        claim.starts = delivery.starts + 1
+        try:
+            self._move([claim])
+        except BrokerUnavailable as error:
+            # The claim went with the connection, and another worker gets the task: what comes of it here is stale.
+            self._emit(30, "start.unrecorded", f"{delivery.envelope.name} {delivery.envelope.id}: {error}")
+            return delivery.starts
+        delivery.starts = claim.starts
+        return delivery.starts
+
+    def _move(self, claims: Sequence[_Claim]) -> None:
+        """Exchange claims for claims on copies in queues that are this worker's alone."""
+        if not claims:
+            return
+        with self._talking_surely() as link:
+            messages: list[tuple[str, bytes, bytes]] = []
+            serials: dict[int, _Claim] = {}
+            for claim in claims:
+                self._numbers += 1
+                serials[self._numbers] = claim
+                messages.append(self._held_copy(link, claim, self._numbers))
+            link.publish(messages)
+            until = monotonic() + PATIENCE
+            while not all(serial in self._returned for serial in serials):
+                if monotonic() > until:
+                    raise _LostError("the server did not deliver what it took")
+                link.pump(0.1)
+                self._sort(link)
+            link.ack([claim.tag for claim in claims])
+            for serial, claim in serials.items():
+                claim.tag = self._returned.pop(serial)
+                claim.since = monotonic()
+
+    def _held_copy(self, link: Link, claim: _Claim, serial: int) -> tuple[str, bytes, bytes]:
+        envelope = claim.envelope
+        target = task_queue(envelope.queue, envelope.priority)
+        name = self._holds.get(target)
+        if name is None:
+            name = self._holds[target] = f"dingo.hold.{self._name}.{len(self._holds)}"
+            link.declare(
+                name,
+                {
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": target,
+                    "x-message-ttl": int(HOLD_TTL * 1000),
+                    "x-expires": int(HOLD_EXPIRES * 1000),
+                },
+            )
+            link.consume(name, f"h{len(self._holds)}", 0)
+        headers = {_STARTS: claim.starts, _SUSPECT: True, _SERIAL: serial}
+        return name, _properties(envelope.id, envelope.name, envelope.reply, headers=headers), envelope.frame
+
+    # -- the end ----------------------------------------------------------------------------------------------------------
+
+    def tend(self) -> list[Any]:
+        """Return nothing: the connection says whether this worker lives, and nobody can ask for calls to be stopped."""
+        return []
+
+    def close(self) -> None:
+        """Put back what was claimed or fetched, and close the connection."""
+        if self._link is not None:
+            with contextlib.suppress(BrokerUnavailable), self._talking_surely() as link:
+                for tags in self._tags.values():
+                    for tag in tags:
+                        link.cancel(tag)
+                self._sort(link)
+                claims = [*self._held, *(one.token for lines in self._waiting.values() for line in lines for one in line)]
+                claims.sort(key=lambda claim: claim.tag)
+                link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in claims])
+                link.ack([one.tag for one in claims])
+        self._forget()
+        super().close()
+
+
+def _delivery(link: Link, message: _Message, queue: str, priority: int) -> Delivery:
+    starts = int(message.headers.get(_STARTS, 0)) if message.headers else 0
+    suspect = message.redelivered or bool(message.headers and message.headers.get(_SUSPECT))
+    envelope = Envelope(queue, message.id, message.name, message.body, priority, None, message.reply)
+    return Delivery(envelope, _Claim(link, message.tag, envelope, monotonic(), starts), suspect, starts)
+
+
+def _packs(link: Link, reports: Sequence[ReportEnvelope]) -> list[tuple[str, bytes, bytes]]:
+    """Put reports for the same caller into one message, unless it grows too large."""
+    lines: dict[str, list[list[bytes]]] = {}
+    sizes: dict[str, int] = {}
+    for one in reports:
+        if not one.reply:
+            continue
+        packs = lines.setdefault(one.reply, [[]])
+        size = sizes.get(one.reply, 0) + len(one.frame)
+        if size > PACK_LIMIT and packs[-1]:
+            packs.append([])
+            size = len(one.frame)
+        sizes[one.reply] = size
+        packs[-1].append(one.frame)
+    properties = _properties()
+    return [
+        (queue, properties, pack(frames))
+        for reply, packs in lines.items()
+        for queue in (_declare_reply(link, reply),)
+        for frames in packs
+    ]
+
+
+class AmqpStore(_Part):
+    """Gets reports. It can look nothing up: RabbitMQ hands messages on and keeps none."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._replies: dict[str, str] = {}
+        self._packs: dict[str, list[_Message]] = {}
+
+    def _connect(self) -> Link:
+        self._replies, self._packs = {}, {}
+        return super()._connect()
+
+    def collect(self, reply: str, wait: float) -> list[bytes]:
+        """Return the packs of new reports for this address."""
+        until = monotonic() + wait
+        with self._talking_surely() as link:
+            link.tick()
+            self._listen(link, reply)
+            while True:
+                while link.inbox:
+                    message = link.inbox.popleft()
+                    self._packs[self._replies[message.consumer]].append(message)
+                packs, self._packs[reply] = self._packs[reply], []
+                link.ack([one.tag for one in packs])
+                left = until - monotonic()
+                if packs or link.woken or left <= 0:
+                    link.woken = False
+                    return [one.body for one in packs]
+                link.pump(left)
+
+    def _listen(self, link: Link, reply: str) -> None:
+        queue = _declare_reply(link, reply)
+        if reply not in self._packs:
+            self._packs[reply] = []
+            tag = f"r{len(self._replies)}"
+            self._replies[tag] = reply
+            link.consume(queue, tag, PREFETCH_MOST)
+
+    def fetch(self, id: str, name: str | None) -> StoredCall | None:
+        """Raise NotAttached."""
+        del id, name
+        raise NotAttached(_NO_STORE.format(what="look up a call"))
+
+    def forget(self, id: str, name: str | None) -> bool:
+        """Raise NotAttached."""
+        del id, name
+        raise NotAttached(_NO_STORE.format(what="forget a result"))
+
+    def cancel(self, id: str, name: str) -> bool | None:
+        """Raise NotAttached."""
+        del id, name
+        raise NotAttached(_NO_STORE.format(what="cancel a call that was sent"))
+
+    def calls(self, state: str, queue: str | None) -> list[StoredCall]:
+        """Raise NotAttached."""
+        del state, queue
+        raise NotAttached(_NO_STORE.format(what="list calls"))

@@ -1,0 +1,904 @@
+"""Redis as broker and backend: streams for tasks and reports, and one script per batch.
+
+Every step is one Lua script, so that it happens or does not: a batch is sent, claimed, or settled together with
+its reports. Needs Redis 6.2 or a server like it, and not a cluster: a script touches keys of several slots.
+
+    dingo:meta                     schema version
+    dingo:workers                  who lives: owner, scored with the end of its lease
+    dingo:stop:OWNER               claims of it whose calls were cancelled
+    dingo:queues                   the prefixes `dingo:{QUEUE}:` in use; below each prefix
+        tasks:P, again:P           streams of what waits and runs, P the priority; `again` comes first: it holds
+                                   what was claimed before and given back
+        streams, levels            the streams there are; those with something to claim, scored with their rank
+        later, held                what waits for its time: when, and what
+        starts                     how often claimed suspects were started
+        bell                       holds a token while there may be something to claim: idle workers wait for it
+    dingo:call:ID                  where the calls of that id stand: name -> "ENTRY STREAM", or "later PREFIX"
+    dingo:end:ID                   kept final reports: name -> frame
+    dingo:reply:ADDRESS            stream of packs of reports
+    dingo:sent:NONCE               a batch that was sent, so that a sender who was not answered may repeat it
+
+A claim is an entry that is pending in the group `dingo`. No entry is ever handed on: what is given back or taken
+from the dead becomes a new entry. So the entry's id tells one claim of a task from the next, and XACK, which says
+whether the entry was pending still, is the whole check of a settlement.
+
+Times are the server's own, so that the clocks of callers and workers do not matter to leases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import threading
+from hashlib import sha1
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dingo.config import mask_url
+from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall, Verdict
+from dingo.errors import BadConfig, BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SCHEMA_VERSION = 1
+
+# How long a blocking command waits in the server, and how much later its answer may come (seconds).
+BLOCK = 5
+GRACE = 5.0
+# How long any other answer, and a connection, may take (seconds).
+ANSWER_SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+# How often a waiting worker looks for dead ones (seconds).
+REAP_EVERY = 1.0
+# Reports nobody collects are thrown out after this time; a batch may be repeated within it (seconds).
+REPLY_SECONDS = 3600
+# How many packs of reports are taken at once, and how many that were taken may still lie in the server.
+_COLLECT = 500
+_TRIM_AT = 200
+_PAGE = 1000
+
+_LENGTHS = struct.Struct("!III")
+_LENGTH = struct.Struct("!I")
+
+_COMMON = f"""
+local REPLY_SECONDS = {REPLY_SECONDS}
+""" + """
+-- Under `maxmemory` a script is refused at its first write, if that may take memory. What empties queues must go
+-- on, so it begins with a write that takes none.
+local function go_on_without_memory() redis.call('DEL', 'dingo:none') end
+
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] + now[2] / 1000000
+end
+
+local function ring(prefix)
+  if redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('RPUSH', prefix .. 'bell', '1') end
+end
+
+local function call_of(data)
+  local id, name = struct.unpack('>I4I4', data)
+  return string.sub(data, 13, 12 + id), string.sub(data, 13 + id, 12 + id + name)
+end
+
+local function member(id, name) return #id .. ':' .. id .. name end
+
+local known = {}
+
+-- `mark`: the starts that are recorded, then u for a suspect and x for a cancelled call; or nothing.
+local function put(prefix, lane, priority, due, time, id, name, data, mark)
+  if due ~= '' and tonumber(due) > time then
+    local one = member(id, name)
+    redis.call('ZADD', prefix .. 'later', due, one)
+    redis.call('HSET', prefix .. 'held', one, struct.pack('>BB', priority, #mark) .. mark .. data)
+    redis.call('HSET', 'dingo:call:' .. id, name, 'later ' .. prefix)
+    return
+  end
+  local stream = prefix .. lane .. ':' .. priority
+  local entry
+  if mark == '' then
+    entry = redis.call('XADD', stream, '*', 'd', data)
+  else
+    entry = redis.call('XADD', stream, '*', 'd', data, 'm', mark)
+  end
+  redis.call('HSET', 'dingo:call:' .. id, name, entry .. ' ' .. stream)
+  if not known[stream] then
+    known[stream] = true
+    local rank = (9 - priority) * 2
+    if lane == 'tasks' then rank = rank + 1 end
+    redis.call('ZADD', prefix .. 'levels', rank, stream)
+    redis.call('SADD', prefix .. 'streams', stream)
+    redis.call('SADD', 'dingo:queues', prefix)
+  end
+end
+
+-- Makes a new entry of one that is not pending any more. `data`: instead of its own, or ''.
+local function move(owner, stream, entry, due, time, data, suspect)
+  local found = redis.call('XRANGE', stream, entry, entry)[1]
+  if not found then return end
+  local old, mark = found[2][2], found[2][4] or ''
+  local prefix, priority = string.match(stream, '^(.*:)%a+:(%d)$')
+  local place = entry .. ' ' .. stream
+  local starts = redis.call('HGET', prefix .. 'starts', place) or string.match(mark, '^%d+') or '0'
+  redis.call('HDEL', prefix .. 'starts', place)
+  local flags = suspect and 'u' or ''
+  if redis.call('SREM', 'dingo:stop:' .. owner, place) == 1 or string.find(mark, 'x') then flags = flags .. 'x' end
+  mark = (starts ~= '0' or flags ~= '') and starts .. flags or ''
+  redis.call('XDEL', stream, entry)
+  local id, name = call_of(old)
+  put(prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
+  ring(prefix)
+end
+
+-- Gives what an owner has claimed to others, but for what is in `keep`.
+local function release(owner, suspect, keep)
+  local count, time = 0, clock()
+  for _, prefix in ipairs(redis.call('SMEMBERS', 'dingo:queues')) do
+    for _, stream in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
+      local from = '-'
+      repeat
+        local pending = redis.pcall('XPENDING', stream, 'dingo', from, '+', 1000, owner)
+        if pending.err then pending = {} end  -- no group: nobody has claimed anything of it
+        for _, one in ipairs(pending) do
+          from = '(' .. one[1]
+          if not keep[one[1] .. ' ' .. stream] then
+            redis.call('XACK', stream, 'dingo', one[1])
+            move(owner, stream, one[1], '', time, '', suspect)
+            count = count + 1
+          end
+        end
+      until #pending < 1000
+    end
+  end
+  return count
+end
+
+local function dismiss(owner)
+  redis.call('ZREM', 'dingo:workers', owner)
+  redis.call('DEL', 'dingo:stop:' .. owner)
+  for _, prefix in ipairs(redis.call('SMEMBERS', 'dingo:queues')) do
+    for _, stream in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
+      redis.pcall('XGROUP', 'DELCONSUMER', stream, 'dingo', owner)
+    end
+  end
+end
+
+-- Reads reports from ARGV[at] on, keeps the final ones and collects the others' packs.
+local function take_reports(at, count, packs)
+  for _ = 1, count do
+    local reply, id, name, keep, frame = unpack(ARGV, at, at + 4)
+    at = at + 5
+    if keep ~= '' and redis.call('HSETNX', 'dingo:end:' .. id, name, frame) == 1 then
+      redis.call('PEXPIRE', 'dingo:end:' .. id, keep)
+    end
+    if reply ~= '' then
+      local pack = packs[reply]
+      if not pack then pack = {} packs[reply] = pack end
+      pack[#pack + 1] = struct.pack('>I4', #frame) .. frame
+    end
+  end
+  return at
+end
+
+local function publish(packs)
+  for reply, pack in pairs(packs) do
+    redis.call('XADD', 'dingo:reply:' .. reply, '*', 'p', table.concat(pack))
+    redis.call('EXPIRE', 'dingo:reply:' .. reply, REPLY_SECONDS)
+  end
+end
+"""  # fmt: skip
+
+
+class Script:
+    """A Lua script, known to the server by its digest."""
+
+    def __init__(self, text: str) -> None:
+        self.text = _COMMON + text
+        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_SEND = Script("""
+-- ARGV: nonce, then prefix, priority, due, id, name, data of each task
+if not redis.call('SET', 'dingo:sent:' .. ARGV[1], '1', 'NX', 'EX', REPLY_SECONDS) then return 0 end
+local time = clock()
+local rung = {}
+for at = 2, #ARGV, 6 do
+  local prefix, priority, due, id, name, data = unpack(ARGV, at, at + 5)
+  if redis.call('HEXISTS', 'dingo:call:' .. id, name) == 0 then
+    put(prefix, 'tasks', priority, due, time, id, name, data, '')
+    if due ~= '' then redis.call('SADD', 'dingo:queues', prefix) end
+    rung[prefix] = true
+  end
+end
+for prefix in pairs(rung) do ring(prefix) end
+return 1
+""")
+
+_CLAIM = Script("""
+-- ARGV: owner, lease, room, then the prefixes. Returns how long until something is due (ms), and what was claimed.
+go_on_without_memory()
+local owner, room, time = ARGV[1], tonumber(ARGV[3]), clock()
+redis.call('ZADD', 'dingo:workers', 'NX', time + ARGV[2], owner)
+
+local function promote(prefix)
+  local due = redis.call('ZRANGEBYSCORE', prefix .. 'later', '-inf', time, 'LIMIT', 0, 500)
+  for _, one in ipairs(due) do
+    local held = redis.call('HGET', prefix .. 'held', one)
+    redis.call('ZREM', prefix .. 'later', one)
+    redis.call('HDEL', prefix .. 'held', one)
+    if held then
+      local priority, length = struct.unpack('>BB', held)
+      local data = string.sub(held, 3 + length)
+      local id, name = call_of(data)
+      put(prefix, 'tasks', priority, '', time, id, name, data, string.sub(held, 3, 2 + length))
+    end
+  end
+end
+
+local function read(stream)
+  local command = {'XREADGROUP', 'GROUP', 'dingo', owner, 'COUNT', room, 'STREAMS', stream, '>'}
+  local got = redis.pcall(unpack(command))
+  if got and got.err then
+    redis.call('XGROUP', 'CREATE', stream, 'dingo', '0', 'MKSTREAM')
+    got = redis.call(unpack(command))
+  end
+  return got and got[1]
+end
+
+local wait, claimed = -1, {}
+for at = 4, #ARGV do
+  local prefix = ARGV[at]
+  promote(prefix)
+  for _, stream in ipairs(redis.call('ZRANGE', prefix .. 'levels', 0, -1)) do
+    if room <= 0 then break end
+    local got = read(stream)
+    local count = got and #got[2] or 0
+    if count > 0 then claimed[#claimed + 1] = got end
+    if count < room then redis.call('ZREM', prefix .. 'levels', stream) end
+    room = room - count
+  end
+  if redis.call('EXISTS', prefix .. 'levels') == 1 then ring(prefix) else redis.call('DEL', prefix .. 'bell') end
+  local next = redis.call('ZRANGE', prefix .. 'later', 0, 0, 'WITHSCORES')[2]
+  if next then
+    local left = math.max(1, math.ceil((next - time) * 1000))
+    if wait < 0 or left < wait then wait = left end
+  end
+end
+return {wait, claimed}
+""")
+
+_SETTLE = Script("""
+-- ARGV: owner, then of each: stream, entry, verdict, id, name, started, due, data, number of reports, the reports
+go_on_without_memory()
+local owner, time, at, index = ARGV[1], clock(), 2, 0
+local stale, packs, gone = {}, {}, {}
+while at <= #ARGV do
+  local stream, entry, verdict, id, name, started, due, data, count = unpack(ARGV, at, at + 8)
+  at = at + 9
+  if redis.call('XACK', stream, 'dingo', entry) == 0 then
+    stale[#stale + 1] = index
+    at = at + 5 * count
+  else
+    if verdict == 'a' then
+      local entries = gone[stream]
+      if not entries then entries = {} gone[stream] = entries end
+      entries[#entries + 1] = entry
+      redis.call('HDEL', 'dingo:call:' .. id, name)
+      if started ~= '' then
+        redis.call('HDEL', string.match(stream, '^(.*:)%a+:%d$') .. 'starts', entry .. ' ' .. stream)
+      end
+    else
+      move(owner, stream, entry, due, time, data, false)
+    end
+    at = take_reports(at, tonumber(count), packs)
+  end
+  index = index + 1
+end
+for stream, entries in pairs(gone) do
+  for from = 1, #entries, 1000 do
+    redis.call('XDEL', stream, unpack(entries, from, math.min(from + 999, #entries)))
+  end
+end
+publish(packs)
+return stale
+""")
+
+_REPORT = Script("""
+-- ARGV: the reports
+go_on_without_memory()
+local packs = {}
+take_reports(1, #ARGV / 5, packs)
+publish(packs)
+return 1
+""")
+
+_STARTING = Script("""
+-- ARGV: stream, entry, starts so far
+go_on_without_memory()
+local pending = redis.pcall('XPENDING', ARGV[1], 'dingo', ARGV[2], ARGV[2], 1)
+if pending.err or #pending == 0 then return ARGV[3] + 1 end
+local starts, place = string.match(ARGV[1], '^(.*:)%a+:%d$') .. 'starts', ARGV[2] .. ' ' .. ARGV[1]
+redis.call('HSETNX', starts, place, ARGV[3])
+return redis.call('HINCRBY', starts, place, 1)
+""")
+
+_TEND = Script("""
+-- ARGV: owner, lease, then what need not be stopped any more. Returns what is to be stopped.
+go_on_without_memory()
+redis.call('ZADD', 'dingo:workers', clock() + ARGV[2], ARGV[1])
+for at = 3, #ARGV do redis.call('SREM', 'dingo:stop:' .. ARGV[1], ARGV[at]) end
+return redis.call('SMEMBERS', 'dingo:stop:' .. ARGV[1])
+""")
+
+_REAP = Script("""
+-- ARGV: owner. Returns the dead, and how much each had.
+go_on_without_memory()
+local dead = {}
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', 'dingo:workers', '-inf', clock(), 'LIMIT', 0, 10)) do
+  if owner ~= ARGV[1] then
+    dead[#dead + 1] = {owner, release(owner, true, {})}
+    dismiss(owner)
+  end
+end
+return dead
+""")
+
+_RELEASE = Script("""
+-- ARGV: owner, 1 if it ends, then what it keeps
+go_on_without_memory()
+local keep = {}
+for at = 3, #ARGV do keep[ARGV[at]] = true end
+local count = release(ARGV[1], false, keep)
+if ARGV[2] == '1' then dismiss(ARGV[1]) end
+return count
+""")
+
+_FETCH = Script("""
+-- ARGV: id, name or ''. Returns name, state, prefix, due, frame.
+local function find(key)
+  local found = redis.call('HGETALL', key)
+  for at = 1, #found, 2 do
+    if ARGV[2] == '' or ARGV[2] == found[at] then return found[at], found[at + 1] end
+  end
+end
+local name, frame = find('dingo:end:' .. ARGV[1])
+if name then return {name, 'ended', '', '', frame} end
+local name, place = find('dingo:call:' .. ARGV[1])
+if not name then return false end
+local entry, where = string.match(place, '^(%S+) (.*)$')
+if entry == 'later' then
+  return {name, 'delayed', where, redis.call('ZSCORE', where .. 'later', member(ARGV[1], name)) or '', ''}
+end
+local pending = redis.pcall('XPENDING', where, 'dingo', entry, entry, 1)
+local state = (pending.err or #pending == 0) and 'waiting' or 'running'
+return {name, state, string.match(where, '^(.*:)%a+:%d$'), '', ''}
+""")
+
+_CANCEL = Script("""
+-- ARGV: id, name. Returns 0: there is none, 1: it is withdrawn, 2: its worker is asked to stop it.
+go_on_without_memory()
+local call, name = 'dingo:call:' .. ARGV[1], ARGV[2]
+local place = redis.call('HGET', call, name)
+if not place then return 0 end
+local entry, where = string.match(place, '^(%S+) (.*)$')
+if entry == 'later' then
+  redis.call('ZREM', where .. 'later', member(ARGV[1], name))
+  redis.call('HDEL', where .. 'held', member(ARGV[1], name))
+else
+  local pending = redis.pcall('XPENDING', where, 'dingo', entry, entry, 1)
+  if not pending.err and #pending > 0 then
+    redis.call('SADD', 'dingo:stop:' .. pending[1][2], place)
+    return 2
+  end
+  redis.call('XDEL', where, entry)
+end
+redis.call('HDEL', call, name)
+return 1
+""")
+
+_FORGET = Script("""
+-- ARGV: id, name or ''
+if ARGV[2] == '' then return redis.call('DEL', 'dingo:end:' .. ARGV[1]) end
+return redis.call('HDEL', 'dingo:end:' .. ARGV[1], ARGV[2])
+""")
+
+
+class Server:
+    """A way to one server: connections are made when they are needed, and again when they were lost."""
+
+    def __init__(self, url: str) -> None:
+        self._shown = mask_url(url)
+        try:
+            parts = urlsplit(url)
+            self._secrets = [one for one in (parts.password, unquote(parts.password or "")) if one]
+            self.pool = redis.ConnectionPool.from_url(
+                url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=CONNECT_SECONDS, socket_keepalive=True
+            )
+        except (ValueError, TypeError):
+            raise BadConfig(f"{self._shown!r} is no URL of a Redis server: redis://user:password@host:6379/0") from None
+        # Whatever the URL says: answers are bytes in the old form, and nothing is done twice behind our back.
+        # A claim that is done again would leave the first one's tasks with nobody.
+        self.pool.connection_kwargs.update(decode_responses=False, protocol=2, retry=Retry(NoBackoff(), 0))
+        self.client: Any = redis.Redis(connection_pool=self.pool)
+
+    def open(self) -> None:
+        """Look who is there. Raises BrokerUnavailable, BadConfig."""
+        version = self.do("HGET", "dingo:meta", "version")
+        if version is None:
+            self.do("HSETNX", "dingo:meta", "version", SCHEMA_VERSION)
+        elif int(version) > SCHEMA_VERSION:
+            raise BadConfig(f"{self._shown} was used by a newer dingo (schema {int(version)}): upgrade this one")
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what the client raises into our own, without secrets."""
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            text = str(error)
+            for secret in self._secrets:
+                text = text.replace(secret, "***")
+            raise BrokerUnavailable(f"{self._shown}: {text}") from None
+
+    def do(self, *command: Any) -> Any:
+        """Carry out one command. Raises BrokerUnavailable."""
+        with self.errors():
+            return self.client.execute_command(*command)
+
+    def run(self, script: Script, arguments: Sequence[Any]) -> Any:
+        """Carry out a script. Raises BrokerUnavailable."""
+        with self.errors():
+            try:
+                return self.client.execute_command("EVALSHA", script.digest, 0, *arguments)
+            except redis.exceptions.NoScriptError:
+                return self.client.execute_command("EVAL", script.text, 0, *arguments)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with contextlib.suppress(redis.RedisError, OSError):
+            self.pool.disconnect()
+
+
+WOKEN: Any = object()
+
+
+class Line:
+    """A connection for blocking commands, whose wait another thread can end.
+
+    A command stays in the server when the wait for it ends, and the next wait goes on with it. Nothing is asked
+    of the server to end a wait, so that to wake costs the one who wakes no round trip.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: Any = None
+        self._asked: tuple[Any, ...] | None = None
+        self._until = 0.0
+        self._hears, self._rings = socket.socketpair()
+        self._hears.setblocking(False)
+        self._rings.setblocking(False)
+
+    def wake(self) -> None:
+        """End the wait that is, or the next. Any thread may call it."""
+        with contextlib.suppress(OSError):  # full: rung often enough; closed: nobody waits
+            self._rings.send(b"!")
+
+    def wait(self, command: tuple[Any, ...] | None, seconds: float) -> Any:
+        """Wait for the answer to a command (None: to the one that was asked, if any) for so many seconds.
+
+        Returns WOKEN after `wake`, None if nothing came. Raises BrokerUnavailable.
+        """
+        try:
+            with self._server.errors():
+                if command is not None:
+                    self._ask(command)
+                return self._listen(seconds)
+        except BrokerUnavailable:
+            self.drop()
+            raise
+
+    def _ask(self, command: tuple[Any, ...]) -> None:
+        if self._asked == command:
+            return
+        if self._asked is not None:
+            self.drop()
+        if self._connection is None:
+            self._connection = self._server.pool.connection_class(**self._server.pool.connection_kwargs)
+            self._connection.connect()
+        self._connection.send_command(*command)
+        self._asked = command
+        self._until = monotonic() + BLOCK + GRACE
+
+    def _listen(self, seconds: float) -> Any:
+        poll = select.poll()
+        poll.register(self._hears, select.POLLIN)
+        if self._asked is not None:
+            poll.register(self._connection._sock, select.POLLIN)
+        ready = {one for one, _ in poll.poll(max(0.0, seconds) * 1000)}
+        if self._hears.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                while self._hears.recv(4096):
+                    pass
+            return WOKEN
+        if ready:
+            self._asked = None
+            return self._connection.read_response()
+        if self._asked is not None and monotonic() > self._until:
+            raise redis.TimeoutError("the server does not answer")
+        return None
+
+    def drop(self) -> None:
+        """Close the connection; the next command makes a new one."""
+        connection, self._connection, self._asked = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(redis.RedisError, OSError):
+                connection.disconnect()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.drop()
+        self._hears.close()
+        self._rings.close()
+
+
+def _prefix(queue: str) -> str:
+    return f"dingo:{{{queue}}}:"
+
+
+def _queue(key: bytes) -> str:
+    """Return the queue of a key that begins with its prefix."""
+    return key[7 : key.rindex(b"}:")].decode()
+
+
+def _data(envelope: Envelope, frame: bytes) -> bytes:
+    id, name, reply = envelope.id.encode(), envelope.name.encode(), envelope.reply.encode()
+    return b"".join((_LENGTHS.pack(len(id), len(name), len(reply)), id, name, reply, frame))
+
+
+def _parse(data: bytes) -> tuple[str, str, str, bytes]:
+    """Take id, name, reply and frame out of what `_data` made."""
+    id, name, reply = _LENGTHS.unpack_from(data)
+    id += 12
+    name += id
+    reply += name
+    return data[12:id].decode(), data[id:name].decode(), data[name:reply].decode(), data[reply:]
+
+
+def _report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
+    keep = int(report.keep * 1000) if report.final else 0
+    return report.reply, report.id, report.name, keep if keep > 0 else "", report.frame
+
+
+class RedisProducer:
+    """Puts tasks into Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._server = Server(url)
+        self._unsure: tuple[list[tuple[str, str]], str] | None = None
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
+        del emit
+        self._server.open()
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Send a batch. One that was not answered may be sent again: even if all of it has ended, nothing runs twice."""
+        if not envelopes:
+            return
+        calls = [(one.name, one.id) for one in envelopes]
+        nonce = self._unsure[1] if self._unsure is not None and self._unsure[0] == calls else os.urandom(12).hex()
+        arguments: list[Any] = [nonce]
+        for one in envelopes:
+            due = "" if one.due is None else repr(one.due)
+            arguments += (_prefix(one.queue), one.priority, due, one.id, one.name, _data(one, one.frame))
+        self._unsure = calls, nonce
+        self._server.run(_SEND, arguments)
+        self._unsure = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._server.close()
+
+
+class RedisWorker:
+    """Consumer and Reporter: claims tasks, and settles them together with their reports."""
+
+    def __init__(self, url: str, lease_seconds: float) -> None:
+        self._server = Server(url)
+        self._lease = lease_seconds
+        self._line: Line | None = None
+        self._tend_lock = threading.Lock()
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Say that this worker lives. Raises BrokerUnavailable, BadConfig."""
+        if self._line is not None:
+            return
+        self._server.open()
+        self._emit = emit
+        self.owner = f"worker-{os.getpid()}-{os.urandom(6).hex()}"
+        self._held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._stops: set[tuple[bytes, bytes]] = set()
+        self._let_go: set[bytes] = set()
+        self._started: set[tuple[bytes, bytes]] = set()
+        self._unsure: set[tuple[bytes, bytes]] = set()
+        self._lost_claim = False
+        self._settled_in()
+        self._line = Line(self._server)
+        self.tend()
+
+    def _settled_in(self) -> None:
+        """Leave the dead alone for a while: after an outage all leases are over, and the living must renew theirs."""
+        self._reap_at = monotonic() + self._lease / 3
+
+    # -- claims -----------------------------------------------------------------------------------------------------
+
+    def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
+        """Claim up to `room` tasks, the best of the first queue first."""
+        until = monotonic() + wait
+        wanted = room > 0 and bool(queues)
+        try:
+            while True:
+                self._reap()
+                claimed, due_in = self._claim_now(queues, room) if wanted else ([], None)
+                left = until - monotonic()
+                if claimed or left <= 0:
+                    return claimed
+                if self._rest(queues if wanted else (), min(left, due_in or left)) is WOKEN:
+                    return []
+        except BrokerUnavailable:
+            self._settled_in()
+            raise
+
+    def _claim_now(self, queues: Sequence[str], room: int) -> tuple[list[Delivery], float | None]:
+        """Return what there is to claim, and in how many seconds something is due."""
+        if self._lost_claim:  # its answer got lost: the server thinks that we have what we do not know
+            self._server.run(_RELEASE, [self.owner, 0, *(entry + b" " + stream for stream, entry in self._held.values())])
+        self._lost_claim = True
+        wait, streams = self._server.run(_CLAIM, [self.owner, self._lease, room, *map(_prefix, queues)])
+        self._lost_claim = False
+        claimed: list[Delivery] = []
+        for stream, entries in streams:
+            queue, priority = _queue(stream), int(stream[-1:])
+            for entry, fields in entries:
+                claimed.append(self._delivery(queue, priority, (stream, entry), fields))
+        return claimed, None if wait < 0 else wait / 1000
+
+    def _delivery(self, queue: str, priority: int, token: tuple[bytes, bytes], fields: list[bytes]) -> Delivery:
+        id, name, reply, frame = _parse(fields[1])
+        self._held[name, id] = token
+        envelope = Envelope(queue, id, name, frame, priority, None, reply)
+        if len(fields) == 2:
+            return Delivery(envelope, token)
+        mark = fields[3].decode()
+        if "x" in mark:
+            self._stops.add(token)
+        return Delivery(envelope, token, "u" in mark, int(mark.rstrip("ux")))
+
+    def _rest(self, queues: Sequence[str], seconds: float) -> Any:
+        """Wait until a bell rings, for so many seconds, or until it is woken."""
+        assert self._line is not None
+        command = ("BLPOP", *(_prefix(queue) + "bell" for queue in queues), BLOCK) if queues else None
+        answer = self._line.wait(command, seconds)
+        if command is None and answer is not None and answer is not WOKEN:
+            self._server.do("RPUSH", answer[0], answer[1])  # no room here: let another worker hear it
+        return answer
+
+    # -- verdicts and reports ---------------------------------------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Carry out verdicts and publish their reports, in one script; return the stale ones."""
+        if not settlements:
+            return []
+        arguments: list[Any] = [self.owner]
+        for one in settlements:
+            self._add(arguments, one)
+        tokens = {one.delivery.token for one in settlements}
+        try:
+            stale = [settlements[index] for index in self._server.run(_SETTLE, arguments)]
+        except BrokerUnavailable:
+            self._unsure |= tokens
+            raise
+        for one in settlements:
+            key = (one.delivery.envelope.name, one.delivery.envelope.id)
+            if self._held.get(key) == one.delivery.token:
+                del self._held[key]
+        if stale:  # what was tried before without an answer may be so because it was carried out then
+            stale = [one for one in stale if one.delivery.token not in self._unsure]
+        for marked in (self._unsure, self._started, self._stops):
+            if marked:
+                marked -= tokens
+        return stale
+
+    def _add(self, arguments: list[Any], one: Settlement) -> None:
+        envelope = one.delivery.envelope
+        token = one.delivery.token
+        due: Any = ""
+        data = b""
+        if one.verdict is Verdict.LATER:
+            due = "" if one.due is None else repr(one.due)
+            data = b"" if one.frame is None else _data(envelope, one.frame)
+        started = "1" if one.delivery.starts or token in self._started else ""
+        arguments += (*token, _VERDICTS[one.verdict], envelope.id, envelope.name, started, due, data, len(one.reports))
+        for report in one.reports:
+            arguments += _report_arguments(report)
+
+    def report(self, reports: Sequence[ReportEnvelope]) -> None:
+        """Publish reports of tasks that go on."""
+        if reports:
+            self._server.run(_REPORT, [field for one in reports for field in _report_arguments(one)])
+
+    def starting(self, delivery: Delivery) -> int:
+        """Record the start of a suspect."""
+        self._started.add(delivery.token)
+        starts: int = self._server.run(_STARTING, [*delivery.token, delivery.starts])
+        return starts
+
+    # -- signs of life ----------------------------------------------------------------------------------------------
+
+    def tend(self) -> list[Any]:
+        """Renew the lease; return what is to be stopped."""
+        with self._tend_lock:
+            if self._line is None:
+                return []
+            asked = set(self._server.run(_TEND, [self.owner, self._lease, *self._let_go]))
+            stops = self._stops.copy()
+            held = self._held.copy()
+            here = {entry + b" " + stream: key for key, (stream, entry) in held.items() if asked or (stream, entry) in stops}
+            unknown = asked - here.keys()
+            # What is not here the second time has been settled. The first time it may be on its way from the server.
+            self._let_go, self._missed = unknown & self._missed, unknown
+            return [key for place, key in here.items() if place in asked or held[key] in stops]
+
+    _missed: set[bytes] = frozenset()  # type: ignore[assignment]
+
+    def wake(self) -> None:
+        """Make a waiting `claim` return."""
+        line = self._line
+        if line is not None:
+            line.wake()
+
+    def _reap(self) -> None:
+        """Give what dead workers had to the living."""
+        if monotonic() < self._reap_at:
+            return
+        self._reap_at = monotonic() + REAP_EVERY
+        for owner, taken in self._server.run(_REAP, [self.owner]):
+            name = owner.decode()
+            self._emit(30, "worker.lost", f"{name} is dead: {taken} tasks it had wait again", {"owner": name, "tasks": taken})
+
+    def close(self) -> None:
+        """Give back what is claimed."""
+        with self._tend_lock:
+            line, self._line = self._line, None
+            if line is None:
+                return
+            with contextlib.suppress(BrokerUnavailable):
+                self._server.run(_RELEASE, [self.owner, 1])
+        line.close()
+        self._server.close()
+
+
+class RedisStore:
+    """Gets reports out of Redis, and looks at what is in it."""
+
+    def __init__(self, url: str) -> None:
+        self._server = Server(url)
+        self._line: Line | None = None
+        self._seen: dict[str, bytes] = {}
+        self._untrimmed = 0
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
+        del emit
+        self._server.open()
+        self._line = self._line or Line(self._server)
+
+    def collect(self, reply: str, wait: float) -> list[bytes]:
+        """Return the packs of new reports for this address.
+
+        They stay in the server until they are here: a connection that is lost on the way loses nothing.
+        """
+        assert self._line is not None
+        until = monotonic() + wait
+        while True:
+            answer = self._read(reply, until - monotonic())
+            if answer is WOKEN:
+                return []
+            if answer:
+                ((_, entries),) = answer
+                self._seen[reply] = entries[-1][0]
+                self._untrimmed += len(entries)
+                if self._untrimmed >= _TRIM_AT:
+                    self._trim(reply)
+                return [fields[1] for _, fields in entries]
+            if until - monotonic() <= 0:
+                self._trim(reply)
+                return []
+
+    def _read(self, reply: str, wait: float) -> Any:
+        assert self._line is not None
+        streams = ("STREAMS", f"dingo:reply:{reply}", self._seen.get(reply, b"0"))
+        if wait <= 0:  # a blocking command is answered too late for one who does not wait
+            return self._server.client_read("XREAD", "COUNT", _COLLECT, *streams)
+        return self._line.wait(("XREAD", "COUNT", _COLLECT, "BLOCK", BLOCK * 1000, *streams), wait)
+
+    def _trim(self, reply: str) -> None:
+        """Let the server forget what has come."""
+        if self._untrimmed:
+            milliseconds, number = self._seen[reply].split(b"-")
+            self._server.do("XTRIM", f"dingo:reply:{reply}", "MINID", b"%b-%d" % (milliseconds, int(number) + 1))
+            self._untrimmed = 0
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return."""
+        line = self._line
+        if line is not None:
+            line.wake()
+
+    def fetch(self, id: str, name: str | None) -> StoredCall | None:
+        """Return what is known of a call."""
+        found = self._server.run(_FETCH, [id, name or ""])
+        if found is None:
+            return None
+        of, state, prefix, due, frame = found
+        queue = _queue(prefix) if prefix else ""
+        ended = state == b"ended"
+        return StoredCall(id, of.decode(), state.decode(), frame if ended else None, queue, float(due) if due else None)
+
+    def forget(self, id: str, name: str | None) -> bool:
+        """Delete what is kept of a call."""
+        return bool(self._server.run(_FORGET, [id, name or ""]))
+
+    def cancel(self, id: str, name: str) -> bool | None:
+        """Withdraw a call that waits: True; ask its worker to stop it: None; it has ended: False."""
+        return (False, True, None)[self._server.run(_CANCEL, [id, name])]
+
+    def calls(self, state: str, queue: str | None) -> list[StoredCall]:
+        """List the calls in a state, in the order they would run."""
+        with self._server.errors():
+            if state == "ended":
+                return list(self._ended())
+            prefixes = sorted(self._server.client.smembers("dingo:queues")) if queue is None else [_prefix(queue).encode()]
+            list_one = self._delayed if state == "delayed" else self._waiting
+            return [call for prefix in prefixes for call in list_one(prefix)]
+
+    def _ended(self) -> Iterator[StoredCall]:
+        for key in self._server.client.scan_iter(match="dingo:end:*", count=_PAGE):
+            for name, frame in self._server.client.hgetall(key).items():
+                yield StoredCall(key[10:].decode(), name.decode(), "ended", frame)
+
+    def _delayed(self, prefix: bytes) -> Iterator[StoredCall]:
+        for one, due in self._server.client.zrange(prefix + b"later", 0, -1, withscores=True):
+            length, _, rest = one.partition(b":")
+            at = int(length)
+            yield StoredCall(rest[:at].decode(), rest[at:].decode(), "delayed", None, _queue(prefix), due)
+
+    def _waiting(self, prefix: bytes) -> Iterator[StoredCall]:
+        client = self._server.client
+        for stream in client.zrange(prefix + b"levels", 0, -1):
+            groups = client.xinfo_groups(stream) if client.exists(stream) else []
+            last = groups[0]["last-delivered-id"] if groups else b"0-0"
+            while entries := client.xrange(stream, b"(" + last, count=_PAGE):
+                last = entries[-1][0]
+                for _, fields in entries:
+                    id, name, _reply, _frame = _parse(fields[b"d"])
+                    yield StoredCall(id, name, "waiting", None, _queue(prefix))
+
+    def close(self) -> None:
+        """Close the connections."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+        self._server.close()
+
+
+_VERDICTS = {Verdict.ACK: "a", Verdict.RETURN: "r", Verdict.LATER: "l"}

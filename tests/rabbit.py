@@ -1,0 +1,137 @@
+"""A RabbitMQ node of one's own: random ports, files in a temporary directory, gone at the end."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import amqp
+import pytest
+
+PATIENCE = 60.0
+
+
+# Debian's command changes from root to a user of its own, who may not write into our directory; this one does not.
+UNWRAPPED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+def server():
+    return str(UNWRAPPED) if UNWRAPPED.exists() else shutil.which("rabbitmq-server")
+
+
+def need_server():
+    """Skip where RabbitMQ is not installed; in CI that is a failure."""
+    if server() is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("rabbitmq-server is not installed, and these tests must run in CI")
+        pytest.skip("rabbitmq-server is not installed")
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Node:
+    """A server that can be killed and started again with the same data."""
+
+    def __init__(self):
+        self.home = Path(tempfile.mkdtemp(prefix="dingo-rabbit-"))
+        self.port, self.dist = free_ports(2)
+        self.name = f"dingo{os.getpid()}p{self.port}@localhost"
+        self.process = None
+
+    @property
+    def url(self):
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def _environment(self):
+        config = self.home / "rabbitmq.conf"
+        config.write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.file.level = warning\n"
+            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.8\n"
+        )
+        plugins = self.home / "enabled_plugins"
+        plugins.write_text("[].\n")
+        return {
+            **os.environ,
+            "HOME": str(self.home),
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.dist),
+            "RABBITMQ_MNESIA_BASE": str(self.home / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.home / "log"),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_PID_FILE": str(self.home / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f'-setcookie dingo{self.port} -kernel inet_dist_use_interface {{127,0,0,1}}',
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    def start(self):
+        """Start it and wait until it speaks AMQP."""
+        with (self.home / "output").open("ab") as output:
+            # In the foreground and in a group of its own, so that all of it can be ended by its id.
+            self.process = subprocess.Popen(
+                [server()], env=self._environment(), cwd=self.home, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        until = time.monotonic() + PATIENCE
+        while not self._speaks():
+            if self.process.poll() is not None or time.monotonic() > until:
+                said = (self.home / "output").read_text(errors="replace")[-3000:]
+                self.kill()
+                raise RuntimeError(f"the RabbitMQ node did not start: {said}")
+            time.sleep(0.1)
+
+    def _speaks(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 2) as one:
+            one.settimeout(2)
+            one.sendall(b"AMQP\0\0\x09\x01")
+            return one.recv(1) == b"\x01"
+        return False
+
+    def delete(self, *queues):
+        """Delete queues, whatever is in them and whether they are there or not."""
+        connection = amqp.Connection(f"127.0.0.1:{self.port}")
+        connection.connect()
+        channel = connection.channel()
+        for queue in queues:
+            channel.queue_delete(queue)
+        connection.close()
+
+    def kill(self):
+        """Kill it as a power cut would."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.process = None
+
+    def remove(self):
+        """Kill it and delete its files."""
+        self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_node():
+    """Give a node that runs."""
+    need_server()
+    node = Node()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.remove()
