@@ -214,7 +214,8 @@ class App:
         """Register the decorated function: `@app.task` or `@app.task(name=..., **options)`. Raises as `register`."""
 
         def decorate(fn: Callable[..., Any]) -> Any:
-            return self.register(getattr(fn, "__name__", "") if name is None else name, fn, replace=replace, types=types, **options)
+            known_as = getattr(fn, "__name__", "") if name is None else name
+            return self.register(known_as, fn, replace=replace, types=types, **options)
 
         return decorate if fn is None else decorate(fn)
 

@@ -51,7 +51,7 @@ here = _Here()
 
 
 def away_on_loop() -> AbstractContextManager[None]:
-    """Wrap an `await`: where a task in a worker thread runs an event loop of its own, its thread waits too."""
+    """Stand in for a worker thread whose task runs an event loop of its own, while that awaits something."""
     return contextlib.nullcontext() if here.seat is None else here.seat.away()
 
 

@@ -52,9 +52,9 @@ def test_local_results_is_how_many_finished_calls_are_known_by_id():
         app.call("job", 9).result(10)
         gc.collect()
         known = []
-        for id in ids:
+        for one in ids:
             try:
-                known.append(app.result(id).result(0))
+                known.append(app.result(one).result(0))
             except dingo.ResultNotFound:
                 continue
         assert known == [3, 4, 5]

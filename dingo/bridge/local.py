@@ -266,8 +266,10 @@ class LocalBridge:
         """Decide about a call that was put into a pool while it closed. Raises AppClosed."""
         if not self.closed:  # only this name's workers were taken away
             self.route(job)
-        elif job.start() is not None and job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED))):
-            raise AppClosed(_REFUSED)
+        elif job.start() is not None:  # else it runs already, or is reported by closing
+            failure = Failure(Code.SHUTDOWN, message=_CLOSED)
+            if job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=failure)):
+                raise AppClosed(_REFUSED)
 
     def _take_room(self, job: Job) -> None:
         room = self._room
@@ -502,13 +504,7 @@ class LocalBridge:
                 limit.wait_empty(until)
         else:
             self._end_waiting(pools)
-        leaving = [pool for pool in pools if pool is not self._home]
-        for pool in leaving:
-            pool.stop()
-        for pool in leaving:
-            pool.join(until)
-        if self._home is not None:
-            self._home.wait_idle(until)
+        self._let_run_out(pools, until)
         self._end_waiting(pools)
         for pool in pools:
             for job in pool.running():
@@ -518,6 +514,19 @@ class LocalBridge:
         for job in self.delayed():  # a retry that was asked for while it closed
             self._drop(job)
             shut_down(job, _CLOSED)
+        self._close_the_rest(until)
+
+    def _let_run_out(self, pools: list[AnyPool], until: float | None) -> None:
+        """Tell all workers to leave after what waits for them, and wait for that."""
+        leaving = [pool for pool in pools if pool is not self._home]
+        for pool in leaving:
+            pool.stop()
+        for pool in leaving:
+            pool.join(until)
+        if self._home is not None:
+            self._home.wait_idle(until)
+
+    def _close_the_rest(self, until: float | None) -> None:
         self.timer.close()
         self.hub.guarded("lifespan", self._exit.close)
         if self._home is not None:

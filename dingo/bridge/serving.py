@@ -26,7 +26,7 @@ from dingo.message.frame import UnknownVersion, decode, encode
 from dingo.message.report import Code, Failure, Progress, Report, Status
 from dingo.message.task import Header
 from dingo.worker.loops import LoopPool
-from dingo.worker.threads import shut_down
+from dingo.worker.threads import ThreadPool, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +164,7 @@ class RemoteWorker(LocalBridge):
             return False
         running = job.start() is None
         pool = job._plan.pool
-        if running and isinstance(pool, LoopPool):
+        if running and not isinstance(pool, ThreadPool):
             pool.interrupt(job)
         return True
 
@@ -420,14 +420,13 @@ class RemoteWorker(LocalBridge):
             waiting = [job for pool in pools for job in pool.waiting()]
         for job in waiting:
             self._give_back(job)
-        for pool in pools:
-            pool.stop()
-        for pool in pools:
-            pool.join(until)
+        self._let_run_out(pools, until)
         self.closed = True
         for pool in pools:
             for job in pool.running():
                 self._give_back(job)
+                if not isinstance(pool, ThreadPool):
+                    pool.interrupt(job)
         for job in list(self._suspects):
             self._give_back(job)
         self._ending = True
@@ -436,9 +435,7 @@ class RemoteWorker(LocalBridge):
         if self._io.is_alive():
             self._io.join(5.0)
         del drain
-        self.timer.close()
-        self.hub.guarded("lifespan", self._exit.close)
-        self.aside.close(None if until is None else max(0.0, until - monotonic()))
+        self._close_the_rest(until)
 
     def _give_back(self, job: Job) -> None:
         """Return a task to its queue, no attempt counted: claim its end here, so that nothing else settles it."""

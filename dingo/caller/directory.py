@@ -76,10 +76,10 @@ class Directory:
         with self._lock:
             if job._id is not None:
                 return job._id
-            id = self._write(job, make_id())
+            made = self._write(job, make_id())
         if not job.watch(callback=self._ended):
             self._ended(job)
-        return id
+        return made
 
     def remember(self, job: Job) -> None:
         """Keep an ended call whose id nobody has asked for: somebody may look for it among the failed ones."""

@@ -1,6 +1,7 @@
 """The components for brokers, built from a URL: the only door to them.
 
-`sqlite:///file.db` (durable, many processes, no server) and `memory://name` (one process, for tests).
+`sqlite:///file.db` (durable, many processes, no server), `redis://host` and `rediss://host` (over TLS), and
+`memory://name` (one process, for tests).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
         return lambda part, config: _sqlite(part, path, config)
     if parts.scheme in {"amqp", "amqps"}:
         return lambda part, _config: _amqp(part, url)
+    if parts.scheme in {"redis", "rediss"}:
+        return lambda part, config: _redis(part, url, config)
     raise BadConfig(f"no broker is known for {mask_url(url)!r}: this version has {_KNOWN}")
 
 
@@ -63,3 +66,15 @@ def _amqp(part: str, url: str) -> Any:
     from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
 
     return {"producer": AmqpProducer, "worker": AmqpWorker, "store": AmqpStore}[part](url)
+
+
+def _redis(part: str, url: str, config: Config) -> Any:
+    try:
+        from dingo.kombu.redis import RedisProducer, RedisStore, RedisWorker  # noqa: PLC0415 - on demand
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise BadConfig("redis:// needs a package that is not installed: pip install 'dingo-tasks[redis]'") from None
+    if part == "worker":
+        return RedisWorker(url, config.lease_seconds)
+    return (RedisProducer if part == "producer" else RedisStore)(url)

@@ -766,13 +766,31 @@ class AmqpWorker(_Part):
             if prefetch > want:
                 self._subscribe(link, queue, want)
         self._expected = 0
+        self._put_back(link, self._unstarted(link))
+
+    def _unsubscribe(self, link: Link) -> None:
+        """Get no more tasks, until the next claim that has room."""
+        for tags in self._tags.values():
+            for tag in tags:
+                link.cancel(tag)
+        self._tags.clear()
+        self._prefetch.clear()
+
+    def _unstarted(self, link: Link) -> list[_Claim]:
+        """Take out all that was fetched and not claimed."""
         self._sort(link)
-        surplus = [one for lines in self._waiting.values() for line in lines for one in line]
-        for lines in self._waiting.values():
-            for line in lines:
-                line.clear()
-        link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in surplus])
-        link.ack([one.token.tag for one in surplus])
+        lines = [line for lines in self._waiting.values() for line in lines]
+        claims = [one.token for line in lines for one in line]
+        for line in lines:
+            line.clear()
+        return claims
+
+    @staticmethod
+    def _put_back(link: Link, claims: list[_Claim]) -> None:
+        """Publish copies, which are no suspects: what is rejected looks like what a dead worker had."""
+        claims.sort(key=lambda claim: claim.tag)
+        link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in claims])
+        link.ack([one.tag for one in claims])
 
     # -- settling -------------------------------------------------------------------------------------------------------
 
@@ -783,6 +801,9 @@ class AmqpWorker(_Part):
         good = [one for one in settlements if self._is_ours(one.delivery.token)]
         if good:
             with self._talking_surely() as link:
+                if any(one.verdict is Verdict.RETURN for one in good):  # who returns tasks does not want them again
+                    self._unsubscribe(link)
+                    self._put_back(link, self._unstarted(link))
                 messages = _packs(link, [report for one in good for report in one.reports])
                 messages += [self._again(link, one) for one in good if one.verdict is not Verdict.ACK]
                 link.publish(messages)
@@ -800,7 +821,7 @@ class AmqpWorker(_Part):
 
     @staticmethod
     def _again(link: Link, one: Settlement) -> tuple[str, bytes, bytes]:
-        """Make a copy of a task. What is rejected instead would be told from nothing that killed a worker."""
+        """Make a copy of a task that is to come again."""
         envelope = one.delivery.envelope
         if one.frame is not None:
             envelope.frame = one.frame
@@ -883,14 +904,8 @@ class AmqpWorker(_Part):
         """Put back what was claimed or fetched, and close the connection."""
         if self._link is not None:
             with contextlib.suppress(BrokerUnavailable), self._talking_surely() as link:
-                for tags in self._tags.values():
-                    for tag in tags:
-                        link.cancel(tag)
-                self._sort(link)
-                claims = [*self._held, *(one.token for lines in self._waiting.values() for line in lines for one in line)]
-                claims.sort(key=lambda claim: claim.tag)
-                link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in claims])
-                link.ack([one.tag for one in claims])
+                self._unsubscribe(link)
+                self._put_back(link, [*self._held, *self._unstarted(link)])
         self._forget()
         super().close()
 

@@ -628,6 +628,7 @@ class RedisWorker:
         self._held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._stops: set[tuple[bytes, bytes]] = set()
         self._let_go: set[bytes] = set()
+        self._missed: set[bytes] = set()
         self._started: set[tuple[bytes, bytes]] = set()
         self._unsure: set[tuple[bytes, bytes]] = set()
         self._lost_claim = False
@@ -758,8 +759,6 @@ class RedisWorker:
             self._let_go, self._missed = unknown & self._missed, unknown
             return [key for place, key in here.items() if place in asked or held[key] in stops]
 
-    _missed: set[bytes] = frozenset()  # type: ignore[assignment]
-
     def wake(self) -> None:
         """Make a waiting `claim` return."""
         line = self._line
@@ -827,8 +826,8 @@ class RedisStore:
     def _read(self, reply: str, wait: float) -> Any:
         assert self._line is not None
         streams = ("STREAMS", f"dingo:reply:{reply}", self._seen.get(reply, b"0"))
-        if wait <= 0:  # a blocking command is answered too late for one who does not wait
-            return self._server.client_read("XREAD", "COUNT", _COLLECT, *streams)
+        if wait <= 0:  # one who does not wait still wants the server's answer
+            return self._line.wait(("XREAD", "COUNT", _COLLECT, *streams), GRACE)
         return self._line.wait(("XREAD", "COUNT", _COLLECT, "BLOCK", BLOCK * 1000, *streams), wait)
 
     def _trim(self, reply: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def dingo_local() -> Iterator[Callable[[App], Desk]]:
-    """Take apps to the desk until the end of the test: `desk = dingo_local(app)`, see `dingo.testing.local`."""
+    """Take an app to the desk until the end of the test, with `dingo.testing.local`."""
     from dingo.testing import local  # noqa: PLC0415 - only for tests that use it
 
     with contextlib.ExitStack() as stack:
@@ -25,7 +25,7 @@ def dingo_local() -> Iterator[Callable[[App], Desk]]:
 
 @pytest.fixture
 def dingo_record() -> Iterator[Callable[[App], list[Call]]]:
-    """Record calls until the end of the test: `calls = dingo_record(app)`, see `dingo.testing.record`."""
+    """Record an app's calls until the end of the test, with `dingo.testing.record`."""
     from dingo.testing import record  # noqa: PLC0415 - only for tests that use it
 
     with contextlib.ExitStack() as stack:

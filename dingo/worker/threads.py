@@ -315,7 +315,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def stand_in(self, seat: Seat) -> Iterator[None]:
-        """Have another thread serve while this one waits. (An event loop in a task may wait for many at once.)"""
+        """Have another thread serve while this one waits, be it for many at once on a loop of the task's own."""
         seat.waits += 1
         if seat.waits == 1 and not seat.abandoned:  # else another serves already
             seat.alone, seat.lent = self.count == 1, True

@@ -23,7 +23,7 @@ def test_ids_are_unique_and_stay(app):
     ids = [result.id for result in results]
     assert len(set(ids)) == 1000
     assert ids == [result.id for result in results]
-    assert all(re.fullmatch(r"[0-9a-f]{32}", id) for id in ids)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in ids)
 
 
 def test_an_id_read_by_many_threads_at_once_is_one(app):
@@ -72,14 +72,14 @@ def test_a_call_is_known_while_somebody_holds_it_whatever_is_kept(make_app):
     app = make_app(local_results=0)
     result = app.register("t", same).call(5)
     assert result.result(PATIENCE) == 5
-    id = result.id
-    assert app.result(id) is result
+    one = result.id
+    assert app.result(one) is result
     app.close(PATIENCE)
     app.__enter__()
     del result
     gc.collect()
     with pytest.raises(ResultNotFound):
-        app.result(id)
+        app.result(one)
 
 
 def finished_ids(app, values) -> list[str]:
@@ -99,9 +99,9 @@ def finished_ids(app, values) -> list[str]:
 
 def known(app, ids) -> list[bool]:
     found = []
-    for id in ids:
+    for one in ids:
         try:
-            app.result(id)
+            app.result(one)
         except ResultNotFound:
             found.append(False)
         else:

@@ -33,9 +33,11 @@ class Order:
 
 
 VALUES = [
-    (int, 2**200), (float, 0.1), (str, "ä\n"), (bool, True), (bytes, b"\0\xff"), (None, None), (tuple[int, str], (1, "a")),
+    (int, 2**200), (float, 0.1), (str, "ä\n"), (bool, True), (bytes, b"\0\xff"), (None, None),
+    (tuple[int, str], (1, "a")),
     (set[int], {1, 2}), (frozenset[str], frozenset("ab")), (list[list[int]], [[1], []]), (dict[str, int], {"a": 1}),
-    (dict[int, str], {1: "a"}), (datetime.date, datetime.date(2030, 1, 2)), (datetime.timedelta, datetime.timedelta(1, 2, 3)),
+    (dict[int, str], {1: "a"}), (datetime.date, datetime.date(2030, 1, 2)),
+    (datetime.timedelta, datetime.timedelta(1, 2, 3)),
     (datetime.datetime, datetime.datetime(2030, 1, 2, tzinfo=datetime.UTC)), (uuid.UUID, uuid.UUID(int=5)),
     (decimal.Decimal, decimal.Decimal("1.10")), (Colour, Colour.RED), (Order, Order(1, [("a", 2)])), (int | None, None),
 ]  # fmt: skip
@@ -148,7 +150,8 @@ def test_every_option_works_through_the_marshaller_too(desk):
         return a
 
     options = [
-        {"ignore_report": False}, {"monitor_progress": True}, {"retry": 2}, {"timeout": 60}, {"delay": 0.01}, {"eta": moment},
+        {"ignore_report": False}, {"monitor_progress": True}, {"retry": 2}, {"timeout": 60}, {"delay": 0.01},
+        {"eta": moment},
         {"expires": 60}, {"priority": 9}, {"queue": "slow"}, {"id": "one"}, {"headers": {"a": 1}}, {"unique": True},
         {"unique": "key"}, {"max_concurrency": 1}, {"rate_limit": "1000/s"}, {"keep_result": 5},
     ]  # fmt: skip

@@ -82,8 +82,10 @@ def test_jitter_spreads():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"max": -1}, {"max": 1.0}, {"max": True}, {"max": math.inf}, {"backoff": "linear"}, {"base": -1}, {"base": math.nan},
-        {"base": True}, {"cap": math.inf}, {"cap": "600"}, {"on": (int,)}, {"on": ("ValueError",)}, {"give_up_on": [None]},
+        {"max": -1}, {"max": 1.0}, {"max": True}, {"max": math.inf}, {"backoff": "linear"}, {"base": -1},
+        {"base": math.nan},
+        {"base": True}, {"cap": math.inf}, {"cap": "600"}, {"on": (int,)}, {"on": ("ValueError",)},
+        {"give_up_on": [None]},
         {"on": 5}, {"jitter": "much"},
     ],
 )  # fmt: skip

@@ -160,10 +160,10 @@ def test_draining_runs_all_that_is_still_queued_however_few_places_there_are(wid
     def job(number: int) -> int:
         return number
 
-    for round in range(20):
+    for turn in range(20):
         with wide:
             results = wide.call_many("job", [(number,) for number in range(20)])
-        assert [result.result(0) for result in results] == list(range(20)), round
+        assert [result.result(0) for result in results] == list(range(20)), turn
 
 
 def test_a_parked_call_of_a_higher_priority_is_admitted_first(wide, parked, gate):

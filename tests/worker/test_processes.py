@@ -446,7 +446,7 @@ def test_cancelling_calls_that_wait_behind_others_kills_nothing(app, start):
 # -- processes that die ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "exit", "close"])
+@pytest.mark.parametrize("how", ["SIGSEGV", "exit", "close"])
 def test_a_call_whose_processes_die_is_poisoned_at_the_third(start, path, how):
     failure = start(die)(path, how).exception(WAIT).failure
     assert failure.code is Code.POISONED
@@ -607,8 +607,8 @@ def tasks():
 
 def test_a_process_leaves_after_so_many_calls(tasks):
     app = tasks(pid, max_calls=10)
-    numbers = [one.result(WAIT) for one in [app.call("f") for _ in range(35)]]
-    assert [numbers.count(one) for one in dict.fromkeys(numbers)] == [10, 10, 10, 5]
+    numbers = [one.result(WAIT) for one in [app.call("f") for _ in range(15)]]
+    assert [numbers.count(one) for one in dict.fromkeys(numbers)] == [10, 5]
 
 
 def test_a_process_leaves_when_it_has_grown_too_big(tasks):

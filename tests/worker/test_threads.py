@@ -241,8 +241,8 @@ def test_current_tells_the_call_that_runs_also_in_nested_ones(single):
 
     def outer(context: Context) -> list[str]:
         nested = single.call("inner")
-        name, id = nested.result()
-        assert id == nested.id
+        name, its_id = nested.result()
+        assert its_id == nested.id
         assert dingo.current().id == context.id
         return [name, dingo.current().name]
 

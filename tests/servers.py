@@ -1,0 +1,99 @@
+"""Private servers for tests: each listens on a free port of its own, keeps its files in a place of its own, and
+ends with the tests. The machine's own servers are never touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+
+PATIENCE = 10.0  # how long a server may take to answer (seconds)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class RedisServer:
+    """A redis-server that can be killed and started again on the same port and files."""
+
+    def __init__(self, place, *options: str) -> None:
+        self.place = place
+        self.options = options
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place), "--save", "",
+             *self.options],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert self.process.poll() is None, "redis-server ended at once"
+            assert time.monotonic() < until, "redis-server does not answer"
+            time.sleep(0.02)  # between two looks: nothing tells when it listens
+
+    def _answers(self) -> bool:
+        """Whether it serves: also "no password" is an answer, "loading" is not."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as one:
+                one.sendall(b"PING\r\n")
+                return not one.recv(100).startswith((b"-LOADING", b""[:1] or b"-ERR"))
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def need(binary: str) -> None:
+    """Skip where a server is not installed; in CI that is a failure."""
+    if shutil.which(binary) is None:
+        reason = f"{binary} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """A Redis that all tests of the session share; it keeps nothing."""
+    need("redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--appendonly", "no")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """Make a Redis for one test, with the given options."""
+    need("redis-server")
+    servers = []
+
+    def make(*options: str) -> RedisServer:
+        servers.append(RedisServer(tmp_path, *options))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.kill()
