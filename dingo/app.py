@@ -370,9 +370,10 @@ class App:
     def allocate(self, name: str, count: int = 1, share: int = 0, *, pool: str | None = None) -> Allocation:
         """Start `count` workers for one name now, in this process; more at each call.
 
-        `share`: how many of them share one channel for reports, 0 for all. `pool`: "thread", "process", "async" (an event
-        loop each; chosen by itself for `async def`). Raises ValueError for a wrong count, share or pool and
-        changes nothing then; NotRegistered; AppClosed.
+        `share`: how many of them share one channel for reports, 0 for all. `pool`: "thread", "process" (for
+        computing, and for time limits that stop the function), "async" (an event loop each; chosen by itself for
+        `async def`). Raises ValueError for a wrong count, share or pool and changes nothing then; NotRegistered;
+        AppClosed.
         """
         registration = self._registry.get(name)
         _check_count("count", count, 1)

@@ -206,6 +206,7 @@ class ProcessPool:
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
+        self._close_pipe = weakref.finalize(self, _close, self._woken, self._waker)  # then nobody writes to it
         self._selector.register(self._woken, selectors.EVENT_READ, lambda _mask: os.read(self._woken, 4096))
         self._asleep = False
         self._mine = threading.Lock()
@@ -247,10 +248,14 @@ class ProcessPool:
         child.heard, child.load, child.alone = monotonic(), 0.0, False
         try:
             self._load_onto(child, handed)
-        except BaseException:  # the pool's thread will find the same, and end the call
-            self._again.append(handed)
+        except BaseException as error:
+            if not child.line:  # the pool's thread will find the same, and end the call
+                self._again.append(handed)
+                self._wake()
+            if not isinstance(error, Exception):
+                raise
         child.flush()
-        if child.unsent or self._again:
+        if child.unsent:
             self._wake()
 
     def rank(self) -> None:
@@ -325,7 +330,7 @@ class ProcessPool:
 
     def _wake(self) -> None:
         self._asleep = False
-        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: it has ended
+        with contextlib.suppress(OSError):  # it is full: the thread wakes anyway
             os.write(self._waker, b"!")
 
     # -- the pool's thread ----------------------------------------------------------------------------------
@@ -339,12 +344,9 @@ class ProcessPool:
             except BaseException as error:
                 what = f"process pool {self.name}: an error in dingo"
                 self._tell(Level.ERROR, "worker.failed", what, error)
-                self._start_at = monotonic() + _PAUSE
+                sleep(_PAUSE)
         _pools.discard(self)
         self._selector.close()
-        os.close(self._woken)
-        woken, self._waker = self._waker, -1
-        os.close(woken)
 
     def _over(self) -> bool:
         return self._stopping and not self._children and not self._waiting_count()
@@ -766,10 +768,13 @@ class ProcessPool:
         """In a fork of this process: the children are the parent's, and shall not take this one for it."""
         for child in self._children:
             child.close()
-        for descriptor in (self._woken, self._waker):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._woken = self._waker = -1
+        self._close_pipe()
+        self._waker = -1
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def usable_cores() -> int:

@@ -1,0 +1,187 @@
+"""Callers and workers over RabbitMQ: real processes, a node of our own, and what dies in between."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import rabbit
+
+import dingo
+
+PATIENCE = 60.0
+_numbers = itertools.count()
+
+TASKS = '''
+import os, time
+import dingo
+
+app = dingo.App()
+
+
+@app.task
+def double(i: int) -> int:
+    time.sleep(0.001)
+    return 2 * i
+
+
+@app.task
+def die(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("x")
+    os.kill(os.getpid(), 9)
+
+
+@app.task(redeliver=False)
+def die_once(path: str) -> None:
+    os.kill(os.getpid(), 9)
+'''
+
+
+@pytest.fixture(scope="module")
+def node():
+    with rabbit.running_node() as node:
+        yield node
+
+
+class Fleet:
+    """Worker processes."""
+
+    def __init__(self, place, url, queue):
+        self.place, self.queue = place, queue
+        self.environment = {**os.environ, "DINGO_BROKER": url, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.processes = []
+        (place / "amqp_tasks.py").write_text(TASKS)
+
+    def start(self):
+        command = [sys.executable, "-m", "dingo", "worker", "amqp_tasks:app", "-c", "4", "-l", "ERROR", "-Q", self.queue]
+        process = subprocess.Popen(
+            command, cwd=self.place, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert "ready" in process.stdout.readline()
+        self.processes.append(process)
+
+    def kill_oldest(self):
+        process = self.processes.pop(0)
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+    def revive(self):
+        """Start another for each that died by itself; how many those were."""
+        dead = [one for one in self.processes if one.poll() is not None]
+        for one in dead:
+            self.processes.remove(one)
+            one.stdout.close()
+            self.start()
+        return len(dead)
+
+    def end(self):
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(PATIENCE)
+            process.stdout.close()
+
+
+@pytest.fixture
+def fleet(node, tmp_path):
+    fleet = Fleet(tmp_path, node.url, f"journey{next(_numbers)}")
+    yield fleet
+    fleet.end()
+
+
+@pytest.fixture
+def app(node, fleet):
+    config = dingo.Config(workers=4, queue=fleet.queue, send_timeout_seconds=PATIENCE)
+    app = dingo.App(node.url, config=config)
+
+    @app.task
+    def double(i: int) -> int:
+        return 2 * i
+
+    @app.task
+    def die(path: str) -> None: ...
+
+    @app.task(redeliver=False)
+    def die_once(path: str) -> None: ...
+
+    yield app
+    app.close(5)
+
+
+def wait_until_done(results, count):
+    until = time.monotonic() + PATIENCE
+    while sum(result.done() for result in results) < count:
+        assert time.monotonic() < until, "the workers do not get on"
+        time.sleep(0.02)
+
+
+def test_no_job_is_lost_when_workers_are_killed(app, fleet):
+    fleet.start()
+    fleet.start()
+    results = [app.call("double", i) for i in range(3000)]
+    for count in (400, 1200, 2000):
+        wait_until_done(results, count)
+        fleet.kill_oldest()
+        fleet.start()
+    assert [result.result(PATIENCE) for result in results] == [2 * i for i in range(3000)]
+
+
+def test_no_job_is_lost_when_the_server_is_killed(app, fleet, node):
+    fleet.start()
+    fleet.start()
+    results = [app.call("double", i) for i in range(2000)]
+    wait_until_done(results, 300)
+    node.kill()
+    results += [app.call("double", i) for i in range(2000, 2100)]
+    node.start()
+    assert [result.result(PATIENCE) for result in results] == [2 * i for i in range(2100)]
+
+
+def test_a_task_that_kills_its_workers_is_stopped_and_harms_no_other(app, fleet, tmp_path):
+    fleet.start()
+    poison = app.call("die", str(tmp_path / "deaths"))
+    others = [app.call("double", i) for i in range(50)]
+    until = time.monotonic() + PATIENCE
+    while not poison.done() and time.monotonic() < until:
+        fleet.revive()
+        time.sleep(0.05)
+    assert [result.result(PATIENCE) for result in others] == [2 * i for i in range(50)]
+    with pytest.raises(dingo.TaskFailed) as caught:
+        poison.result(1)
+    assert caught.value.failure.code == "POISONED"
+
+
+def test_what_must_not_run_twice_is_reported_as_lost(app, fleet, tmp_path):
+    fleet.start()
+    result = app.call("die_once", str(tmp_path / "deaths"))
+    until = time.monotonic() + PATIENCE
+    while not result.done() and time.monotonic() < until:
+        fleet.revive()
+        time.sleep(0.05)
+    with pytest.raises(dingo.TaskFailed) as caught:
+        result.result(1)
+    assert caught.value.failure.code == "WORKER_LOST"
+
+
+def test_retries_delays_and_refusals_in_one_process(app):
+    @app.task(retry=dingo.Retry(max=2, base=0.01))
+    def flaky(context: dingo.Context) -> int:
+        if context.attempt < 3:
+            raise OSError("again")
+        return context.attempt
+
+    app.start_worker()
+    due = time.time() + 0.3
+    later = app.options(delay=0.3).call("double", 4)
+    far = app.options(delay=3600).call("double", 4)
+    assert app.call("flaky").result(PATIENCE) == 3
+    assert later.result(PATIENCE) == 8
+    assert time.time() >= due
+    with pytest.raises(dingo.NotAttached, match="backend"):
+        far.cancel()
+    with pytest.raises(dingo.NotAttached, match="backend"):
+        app.pending()
