@@ -339,6 +339,10 @@ class App:
         """Return the compiled plan of a task with options on top. Opens the app. Raises AppClosed, BadOption."""
         with self._lock:
             self._open()
+            return self._plan_with(registration, given)
+
+    def _plan_with(self, registration: Registration, given: Mapping[str, Any]) -> Plan:
+        with self._lock:
             self._resolve(registration)
             base = self._base.get(registration.name)
             if not given and base is not None and base.registration is registration:
@@ -628,7 +632,9 @@ class App:
             return self._bridge
 
     def _send_following(self, signature: Signature, previous: Any) -> None:
-        plan = self.plan_for(self._registry.get(signature.name), signature.options)
+        if self._bridge is None:
+            self._open()
+        plan = self._plan_with(self._registry.get(signature.name), signature.options)  # also while it closes
         plan.follow(signature.args, signature.kwargs, previous)
 
     def close(self, timeout: float | None = None, *, drain: bool = True) -> None:

@@ -38,7 +38,7 @@ class RedisServer:
         """Start it, and wait until it answers."""
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place), "--save", "",
-             *self.options],
+             *map(str, self.options)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         until = time.monotonic() + PATIENCE
@@ -48,11 +48,11 @@ class RedisServer:
             time.sleep(0.02)  # between two looks: nothing tells when it listens
 
     def _answers(self) -> bool:
-        """Whether it serves: also "no password" is an answer, "loading" is not."""
+        """Whether it serves. That it wants a password or TLS is an answer too, that it loads its files is not."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as one:
                 one.sendall(b"PING\r\n")
-                return not one.recv(100).startswith((b"-LOADING", b""[:1] or b"-ERR"))
+                return not one.recv(100).startswith(b"-LOADING")
         except OSError:
             return False
 

@@ -298,8 +298,8 @@ calls[4].cancel()
 release.set()
 for call in calls[1:]:
     call.wait(5)
-print(sorted(call.status.name for call in calls))
 app.close()
+print(sorted(call.status.name for call in calls))
 """
     )
     lines = out.split("\n")

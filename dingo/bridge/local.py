@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 AnyPool: TypeAlias = "ThreadPool | LoopPool | ProcessPool"
 
+# Callbacks that tell of what closing has ended have at least so long, also when its time is over (seconds).
+_MOMENT = 0.5
+
 _CLOSED = "the app was closed before this call had ended"
 
 
@@ -79,6 +82,8 @@ class LocalBridge:
         self._named: dict[str, AnyPool] = {}
         self._leaving: list[AnyPool] = []  # taken away from their names; what they still run is awaited by close
         self._delayed: set[Job] = set()
+        self._leading: set[Job] = set()  # calls that others are to follow on, until those are sent
+        self._led = threading.Condition()
         self._unique: dict[tuple[str, str], Result[Any]] = {}
         self._limits: dict[tuple[str, int | None, float | None], Limit] = {}
         self._room = threading.Semaphore(config.max_pending) if config.max_pending is not None else None
@@ -200,9 +205,13 @@ class LocalBridge:
         Returns another call where a unique one is on its way already. Raises AppClosed, QueueFull, BadOption,
         BadArguments.
         """
-        if self.closed:
-            raise AppClosed(_REFUSED)
         option = job._plan.option
+        follows = job._detail is not None and job._detail.follows
+        if self.closed and not (follows and self._leading):
+            raise AppClosed(_REFUSED)
+        if option.on_success or option.on_error:
+            with self._led:
+                self._leading.add(job)
         if option.unique is not None:
             other = self._claim_unique(job)
             if other is not None:
@@ -219,7 +228,7 @@ class LocalBridge:
         if self.hub.floor <= Level.DEBUG:
             self.hub.tell(PRODUCER, "call.sent", job)
         if due is None:
-            self.route(job)
+            (self.put_back if follows else self.route)(job)
         else:
             self.wait_for(job, due)
         return IgnoredResult(job) if option.ignore_report else job
@@ -242,6 +251,7 @@ class LocalBridge:
 
     def _withdraw(self, job: Job) -> None:
         """Undo what was done for a call that is refused: its room, its key and its id are free again."""
+        self._leads_on_no_more(job)
         failure = Failure(Code.CANCELLED, message="the call was refused")
         job.finish(Status.CANCELLED, Fault(Code.CANCELLED, failure=failure))
         if job._id is not None:
@@ -474,6 +484,7 @@ class LocalBridge:
         running = job.started
         job.start()
         self._drop(job)
+        self._leads_on_no_more(job)
         pool = job._plan.pool
         if running and not isinstance(pool, ThreadPool):
             pool.interrupt(job)
@@ -481,10 +492,17 @@ class LocalBridge:
             self.hub.tell(WORKER, "call.finished", job)
         return True
 
-    def follow(self, signatures: tuple[Signature, ...], given: tuple[Any, ...], value: Any) -> None:
+    def follow(self, job: Job, signatures: tuple[Signature, ...], given: tuple[Any, ...], value: Any) -> None:
         """Make the calls that were to follow this one. What goes wrong is told; it does not touch the call."""
         for signature in signatures:
             self.hub.guarded("callback", self._send, signature.prepended(*given), value)
+        self._leads_on_no_more(job)
+
+    def _leads_on_no_more(self, job: Job) -> None:
+        if job in self._leading:
+            with self._led:
+                self._leading.discard(job)
+                self._led.notify_all()
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -502,6 +520,8 @@ class LocalBridge:
         if drain:
             for limit in self._limits.values():  # what waits for a place has it before the workers leave
                 limit.wait_empty(until)
+            with self._led:  # and so has what follows on calls that were accepted
+                self._led.wait_for(lambda: not self._leading, None if until is None else max(0.0, until - monotonic()))
         else:
             self._end_waiting(pools)
         self._let_run_out(pools, until)
@@ -532,7 +552,7 @@ class LocalBridge:
         if self._home is not None:
             self._home.stop()
             self._home.join(until)
-        self.aside.close(None if until is None else max(0.0, until - monotonic()))
+        self.aside.close(None if until is None else max(_MOMENT, until - monotonic()))
 
     def _end_waiting(self, pools: list[AnyPool]) -> None:
         with self._lock:

@@ -630,7 +630,10 @@ class AmqpProducer(_Part):
 
 @dataclass(slots=True, eq=False)
 class _Claim:
-    """The token of a delivery: it is good for one connection, and until it is settled (tag 0)."""
+    """The token of a delivery: it is good for one connection, and until it is settled (tag 0).
+
+    When the connection breaks and the server gives the task to this worker again, the claim lives on.
+    """
 
     link: Link
     tag: int
@@ -645,10 +648,11 @@ class AmqpWorker(_Part):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._name = os.urandom(8).hex()
+        self._held: dict[tuple[str, str], _Claim] = {}
         self._forget()
 
     def _forget(self) -> None:
-        """Know nothing of a connection."""
+        """Know nothing of a connection, but what was claimed over an earlier one."""
         self._numbers = 0
         self._consumers: dict[str, tuple[str, int]] = {}
         self._tags: dict[str, list[str]] = {}
@@ -656,7 +660,6 @@ class AmqpWorker(_Part):
         self._holds: dict[str, str] = {}
         self._returned: dict[int, int] = {}
         self._waiting: dict[str, list[deque[Delivery]]] = {}
-        self._held: set[_Claim] = set()
         self._expected = 0
         self._enough = self._renewed = monotonic()
 
@@ -681,7 +684,7 @@ class AmqpWorker(_Part):
             self._await_backlog(link)
             while True:
                 self._sort(link)
-                claimed = self._take(queues, room)
+                claimed = self._take(link, queues, room)
                 left = until - monotonic()
                 if claimed or link.woken or left <= 0:
                     link.woken = False
@@ -706,6 +709,8 @@ class AmqpWorker(_Part):
                 self._returned[message.headers.get(_SERIAL, 0)] = message.tag
                 continue
             delivery = _delivery(link, message, *place)
+            if not self._is_new(link, delivery):
+                continue
             due = message.headers.get(_DUE, 0) / 1000
             if due > now:
                 early.append((delivery, due))
@@ -715,13 +720,26 @@ class AmqpWorker(_Part):
             link.publish([_task(link, one.envelope, due=due, starts=one.starts) for one, due in early])
             link.ack([one.token.tag for one, _ in early])
 
-    def _take(self, queues: Sequence[str], room: int) -> list[Delivery]:
+    def _is_new(self, link: Link, delivery: Delivery) -> bool:
+        """Whether this worker does not hold that task already: from a lost connection, or since it was sent twice."""
+        held = self._held.get(_key(delivery.envelope))
+        if held is None:
+            return True
+        if held.link is link:
+            link.ack([delivery.token.tag])
+        else:
+            held.link, held.tag = link, delivery.token.tag
+        return False
+
+    def _take(self, link: Link, queues: Sequence[str], room: int) -> list[Delivery]:
         claimed: list[Delivery] = []
         for queue in queues:
             for line in self._waiting.get(queue, ()):
                 while line and len(claimed) < room:
-                    claimed.append(line.popleft())
-        self._held.update(one.token for one in claimed)
+                    delivery = line.popleft()
+                    if self._is_new(link, delivery):
+                        self._held[_key(delivery.envelope)] = delivery.token
+                        claimed.append(delivery)
         return claimed
 
     def _keep_up(self, link: Link, queues: Sequence[str], room: int) -> None:
@@ -736,7 +754,7 @@ class AmqpWorker(_Part):
                     self._subscribe(link, queue, min(PREFETCH_MOST, max(want, 2 * self._prefetch[queue])))
         if now - self._renewed > RENEW_AFTER / 10:
             self._renewed = now
-            self._move([one for one in self._held if now - one.since > RENEW_AFTER])
+            self._move([one for one in self._held.values() if self._is_ours(one) and now - one.since > RENEW_AFTER])
         if sum(len(line) for lines in self._waiting.values() for line in lines) <= want:
             self._enough = now
         elif now - self._enough > SURPLUS_AFTER:
@@ -808,9 +826,11 @@ class AmqpWorker(_Part):
                 messages += [self._again(link, one) for one in good if one.verdict is not Verdict.ACK]
                 link.publish(messages)
                 link.ack([one.delivery.token.tag for one in good])
-            for one in good:
-                self._held.discard(one.delivery.token)
-                one.delivery.token.tag = 0
+        for one in settlements:
+            claim = one.delivery.token
+            claim.tag = 0
+            if self._held.get(_key(claim.envelope)) is claim:
+                del self._held[_key(claim.envelope)]
         if len(good) == len(settlements):
             return []
         kept = {id(one) for one in good}
@@ -905,9 +925,14 @@ class AmqpWorker(_Part):
         if self._link is not None:
             with contextlib.suppress(BrokerUnavailable), self._talking_surely() as link:
                 self._unsubscribe(link)
-                self._put_back(link, [*self._held, *self._unstarted(link)])
+                self._put_back(link, [*filter(self._is_ours, self._held.values()), *self._unstarted(link)])
+        self._held.clear()
         self._forget()
         super().close()
+
+
+def _key(envelope: Envelope) -> tuple[str, str]:
+    return envelope.name, envelope.id
 
 
 def _delivery(link: Link, message: _Message, queue: str, priority: int) -> Delivery:

@@ -124,7 +124,7 @@ class Attempt:
                     plan.hub.tell(WORKER, "call.finished", job)
                 plan.bridge.hooks.run("on_success", Context(job), value)
                 given = (value,) if plan.option.pass_result else ()
-                plan.bridge.follow(plan.option.on_success, given, value)
+                plan.bridge.follow(job, plan.option.on_success, given, value)
         self._ended()
 
     def fail(self, error: BaseException) -> None:
@@ -264,8 +264,8 @@ def failed(job: Job, fault: Fault) -> None:
         hooks.run("on_error", Context(job), fault.error)
     if hooks.on_failure:
         hooks.run("on_failure", Context(job), fault.failure)
-    if plan.option.on_error:
-        plan.bridge.follow(plan.option.on_error, (fault.failure.message or fault.failure.type,), None)
+    error = (fault.failure.message or fault.failure.type,) if plan.option.on_error else ()
+    plan.bridge.follow(job, plan.option.on_error, error, None)
 
 
 def fail_short(job: Job, error: BaseException, args: tuple[Any, ...]) -> None:

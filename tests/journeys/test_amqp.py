@@ -56,9 +56,9 @@ class Fleet:
         (place / "amqp_tasks.py").write_text(TASKS)
 
     def start(self):
-        command = [sys.executable, "-m", "dingo", "worker", "amqp_tasks:app", "-c", "4", "-l", "ERROR", "-Q", self.queue]
+        command = [sys.executable, "-m", "dingo", "worker", "amqp_tasks:app", "-c", "4", "-l", "INFO", "-Q", self.queue]
         process = subprocess.Popen(
-            command, cwd=self.place, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, cwd=self.place, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=open("/tmp/amqpw/err.txt","a")
         )
         assert "ready" in process.stdout.readline()
         self.processes.append(process)

@@ -1,0 +1,394 @@
+"""Over a Redis of our own: killed workers, a killed server, lost answers, a full memory, TLS, and secrets kept."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+
+import pytest
+import redis
+from conftest import PATIENCE
+from servers import free_port, need, own_redis, redis_server  # noqa: F401 - fixtures
+
+import dingo
+from dingo import kombu
+from dingo.contracts import Settlement, Verdict
+from dingo.errors import BadConfig, BrokerUnavailable
+from dingo.kombu.redis import RedisProducer, RedisStore, RedisWorker
+from dingo.message.frame import unpack
+from dingo.testing.suites import envelope, report
+
+LONG = 30.0  # how long processes may take (seconds)
+
+TASKS = """
+import os, time
+import dingo
+
+app = dingo.App(config=dingo.Config(lease_seconds=3.0, grace_seconds=5.0))
+_runs = os.open("runs.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+@app.task
+def double(number: int) -> int:
+    os.write(_runs, b"%d\\n" % number)
+    time.sleep(0.001)
+    return number * 2
+"""
+
+
+@pytest.fixture
+def url(redis_server):  # noqa: F811
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        client.script_flush()
+    return redis_server.url
+
+
+@pytest.fixture
+def opened():
+    """Open components; all are closed with the test."""
+    parts = []
+
+    def opened(part):
+        part.open(lambda *_args: None)
+        parts.append(part)
+        return part
+
+    yield opened
+    for part in parts:
+        part.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start worker processes; all are ended with the test."""
+    (tmp_path / "shop.py").write_text(TASKS)
+    started = []
+
+    def start(url):
+        environment = {**os.environ, "DINGO_BROKER": url}
+        environment.pop("PYTHONPATH", None)
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "dingo", "worker", "shop:app", "-c", "4", "-l", "ERROR"],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        started.append(worker)
+        assert worker.stdout.readline().startswith("ready ")
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()
+        worker.communicate()
+
+
+@pytest.fixture
+def caller():
+    apps = []
+
+    def caller(url):
+        apps.append(dingo.App(url))
+        apps[-1].register("double", lambda number: None)
+        return apps[-1]
+
+    yield caller
+    for app in apps:
+        app.close(5)
+
+
+def claim(worker, room=10):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if deliveries := worker.claim(("default",), room, 0.5):
+            return deliveries
+    raise AssertionError("nothing came to be claimed")
+
+
+def collect(store, count):
+    frames = []
+    until = time.monotonic() + PATIENCE
+    while len(frames) < count and time.monotonic() < until:
+        for pack in store.collect("me", 0.5):
+            frames += unpack(pack)
+    return frames
+
+
+def answer_lost(part, monkeypatch):
+    """Let the next script be carried out, and its answer be lost."""
+    run = part._server.run
+
+    def once(*args):
+        monkeypatch.setattr(part._server, "run", run)
+        run(*args)
+        raise BrokerUnavailable("the answer was lost")
+
+    monkeypatch.setattr(part._server, "run", once)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+
+def test_killed_workers_lose_nothing_and_every_result_is_right(url, start, caller, tmp_path):
+    workers = [start(url), start(url)]
+    app = caller(url)
+    results = [app.call("double", number) for number in range(3000)]
+    for kill in range(3):
+        results[300 + 600 * kill].result(LONG)
+        workers.pop(0).kill()
+        workers.append(start(url))
+    assert [result.result(LONG) for result in results] == [2 * number for number in range(3000)]
+    runs = Counter((tmp_path / "runs.txt").read_text().split())
+    assert runs.keys() == {str(number) for number in range(3000)}
+
+
+def test_a_server_killed_and_started_again_has_everything_done(own_redis, start, caller):  # noqa: F811
+    server = own_redis("--appendonly", "yes", "--appendfsync", "always")
+    start(server.url)
+    app = caller(server.url)
+    results = [app.call("double", number) for number in range(1500)]
+    results[300].result(LONG)
+    server.kill()
+    more = [app.call("double", number) for number in range(1500, 2000)]
+    server.start()
+    assert [result.result(LONG) for result in results + more] == [2 * number for number in range(2000)]
+
+
+# -- claims --------------------------------------------------------------------------------------------------------
+
+
+def test_a_stale_workers_late_settlement_changes_nothing(url, opened):
+    opened(RedisProducer(url)).send([envelope(reply="me")])
+    old, new = opened(RedisWorker(url, 0.3)), opened(RedisWorker(url, 30.0))
+    (stale,) = claim(old)
+    new._reap_at = 0.0
+    (fresh,) = claim(new)
+    assert fresh.suspect
+    late = [Settlement(stale, verdict, [report(frame=b"late")]) for verdict in Verdict]
+    assert old.settle(late) == late
+    assert new.settle([Settlement(fresh, Verdict.ACK, [report(frame=b"right")])]) == []
+    store = opened(RedisStore(url))
+    assert collect(store, 1) == [b"right"]
+    assert store.fetch("1", "add").frame == b"right"
+    assert claim_nothing(new)
+
+
+def claim_nothing(worker):
+    return worker.claim(("default",), 10, 0.0) == []
+
+
+def test_the_starts_of_a_dead_workers_task_are_known_to_the_next(url, opened):
+    opened(RedisProducer(url)).send([envelope()])
+    starts = []
+    for _ in range(3):
+        worker = opened(RedisWorker(url, 0.3))
+        worker._reap_at = 0.0
+        (delivery,) = claim(worker)
+        starts.append((delivery.suspect, delivery.starts))
+        assert worker.starting(delivery) == delivery.starts + 1
+    assert starts == [(False, 0), (True, 1), (True, 2)]
+
+
+def test_a_cancelled_call_that_is_given_back_is_still_cancelled(url, opened):
+    opened(RedisProducer(url)).send([envelope()])
+    first, second, store = opened(RedisWorker(url, 30.0)), opened(RedisWorker(url, 30.0)), opened(RedisStore(url))
+    (delivery,) = claim(first)
+    assert store.cancel("1", "add") is None
+    first.settle([Settlement(delivery, Verdict.RETURN)])
+    assert first.tend() == []
+    (delivery,) = claim(second)
+    assert second.tend() == [("add", "1")]
+    second.settle([Settlement(delivery)])
+    assert second.tend() == []
+
+
+def test_what_is_given_back_comes_before_what_waits(url, opened):
+    opened(RedisProducer(url)).send([envelope(str(number)) for number in range(4)])
+    worker = opened(RedisWorker(url, 30.0))
+    first, _second = claim(worker, 2)
+    worker.settle([Settlement(first, Verdict.RETURN)])
+    assert [one.envelope.id for one in claim(worker)] == ["0", "2", "3"]
+
+
+def test_a_token_heard_without_room_wakes_another_worker(url, opened):
+    full, free = opened(RedisWorker(url, 30.0)), opened(RedisWorker(url, 30.0))
+    full.claim(("default",), 1, 0.01)  # its BLPOP stays in the server, ahead of the other's
+    claimed = []
+    waiting = threading.Thread(target=lambda: claimed.extend(free.claim(("default",), 1, PATIENCE * 3)))
+    waiting.start()
+    with redis.Redis.from_url(url) as client:
+        until = time.monotonic() + PATIENCE
+        while client.info("clients")["blocked_clients"] < 2 and time.monotonic() < until:
+            pass
+    opened(RedisProducer(url)).send([envelope()])
+    until = time.monotonic() + PATIENCE
+    while waiting.is_alive() and time.monotonic() < until:
+        full.claim((), 0, 0.05)
+    waiting.join(PATIENCE)
+    assert [one.envelope.id for one in claimed] == ["1"]
+
+
+def test_an_idle_worker_hardly_asks(url, opened):
+    worker = opened(RedisWorker(url, 30.0))
+    with redis.Redis.from_url(url) as client:
+        client.config_resetstat()
+        worker.claim(("default",), 10, 1.0)
+        stats = client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] <= 2
+    assert stats["cmdstat_blpop"]["calls"] == 1
+
+
+# -- lost answers and lost servers ---------------------------------------------------------------------------------
+
+
+def test_a_batch_sent_again_after_a_lost_answer_counts_once_even_if_it_has_ended(url, opened, monkeypatch):
+    producer, worker = opened(RedisProducer(url)), opened(RedisWorker(url, 30.0))
+    answer_lost(producer, monkeypatch)
+    with pytest.raises(BrokerUnavailable):
+        producer.send([envelope()])
+    worker.settle([Settlement(claim(worker)[0])])
+    producer.send([envelope()])
+    assert claim_nothing(worker)
+    producer.send([envelope()])  # another call that was given the same id
+    assert len(claim(worker)) == 1
+
+
+def test_a_claim_whose_answer_was_lost_is_claimed_again(url, opened, monkeypatch):
+    opened(RedisProducer(url)).send([envelope("1"), envelope("2"), envelope("3")])
+    worker = opened(RedisWorker(url, 30.0))
+    (kept,) = claim(worker, 1)
+    answer_lost(worker, monkeypatch)
+    with pytest.raises(BrokerUnavailable):
+        worker.claim(("default",), 10, 0.0)
+    assert [(one.envelope.id, one.suspect) for one in claim(worker)] == [("2", False), ("3", False)]
+    assert worker.settle([Settlement(kept)]) == []
+
+
+def test_a_settlement_carried_out_without_an_answer_is_not_called_stale(url, opened, monkeypatch):
+    opened(RedisProducer(url)).send([envelope(reply="me")])
+    worker, store = opened(RedisWorker(url, 30.0)), opened(RedisStore(url))
+    settlement = Settlement(claim(worker)[0], Verdict.ACK, [report()])
+    answer_lost(worker, monkeypatch)
+    with pytest.raises(BrokerUnavailable):
+        worker.settle([settlement])
+    assert worker.settle([settlement]) == []
+    assert collect(store, 1) == [b"report of 1"]
+    assert store.collect("me", 0.0) == []
+
+
+def test_reports_survive_a_connection_that_breaks_while_they_are_collected(url, opened):
+    store, worker = opened(RedisStore(url)), opened(RedisWorker(url, 30.0))
+    worker.report([report("1")])
+    assert collect(store, 1) == [b"report of 1"]
+    store.collect("me", 0.01)
+    worker.report([report("2")])  # the server has written it to a connection that nobody reads any more
+    store._line.drop()
+    assert collect(store, 1) == [b"report of 2"]
+
+
+def test_after_a_restart_with_nothing_left_all_goes_on(own_redis, opened):  # noqa: F811
+    server = own_redis("--appendonly", "no")
+    producer, worker, store = (opened(one) for one in (
+        RedisProducer(server.url), RedisWorker(server.url, 30.0), RedisStore(server.url)))  # fmt: skip
+    producer.send([envelope("1")])
+    (lost,) = claim(worker)
+    server.kill()
+    for asked in (lambda: producer.send([envelope("2")]), lambda: claim(worker), worker.tend,
+                  lambda: worker.settle([Settlement(lost)]), lambda: store.collect("me", 5.0),
+                  lambda: store.fetch("1", None)):  # fmt: skip
+        with pytest.raises(BrokerUnavailable):
+            asked()
+    server.start()
+    producer.send([envelope("2", reply="me")])
+    (delivery,) = claim(worker)
+    assert worker.settle([Settlement(delivery, Verdict.ACK, [report("2")])]) == []
+    assert collect(store, 1) == [b"report of 2"]
+    assert worker.tend() == []
+
+
+def test_a_full_server_refuses_calls_but_lets_those_it_has_be_done(own_redis, opened):  # noqa: F811
+    server = own_redis("--appendonly", "no")
+    producer, store = opened(RedisProducer(server.url)), opened(RedisStore(server.url))
+    producer.send([envelope("1", reply="me")])
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
+            producer.send([envelope("2")])
+        worker = opened(RedisWorker(server.url, 30.0))
+        assert worker.settle([Settlement(claim(worker)[0], Verdict.ACK, [report()])]) == []
+        assert collect(store, 1) == [b"report of 1"]
+        client.config_set("maxmemory", 0)
+    producer.send([envelope("2")])
+    assert claim(worker)[0].envelope.id == "2"
+
+
+# -- the door ------------------------------------------------------------------------------------------------------
+
+
+SECRETS = ("s3cr3t%word", "s3cr3t%25word", "wr0ng")
+
+
+def everything_said(error):
+    return "".join(traceback.format_exception(error)) + repr(error)
+
+
+def test_no_error_names_the_password(own_redis, opened):  # noqa: F811
+    secret, quoted, other = SECRETS  # named elsewhere: a traceback shows the lines of this test
+    server = own_redis("--appendonly", "no", "--requirepass", secret)
+    right, wrong, malformed = (
+        f"redis://:{quoted}@127.0.0.1:{server.port}/0", f"redis://:{other}@127.0.0.1:{server.port}/0",
+        f"redis://:{other}/word@127.0.0.1:port/0",
+    )  # fmt: skip
+    producer = opened(RedisProducer(right))
+    producer.send([envelope()])
+    errors = []
+    with pytest.raises(BrokerUnavailable) as caught:
+        RedisProducer(wrong).open(print)
+    errors.append(caught.value)
+    with pytest.raises(BadConfig) as caught:
+        kombu.producer(malformed)
+    errors.append(caught.value)
+    server.kill()
+    with pytest.raises(BrokerUnavailable) as caught:
+        producer.send([envelope("2")])
+    errors.append(caught.value)
+    for error in errors:
+        said = everything_said(error)
+        assert [one for one in SECRETS if one in said] == []
+        assert "***" in said
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "dingo.kombu.redis")
+    with pytest.raises(BadConfig, match=r"dingo-tasks\[redis\]"):
+        kombu.producer("redis://127.0.0.1/0")
+
+
+def test_data_of_a_newer_version_is_refused(url, opened):
+    with redis.Redis.from_url(url) as client:
+        client.hset("dingo:meta", "version", 2)
+    with pytest.raises(BadConfig, match="newer"):
+        RedisProducer(url).open(print)
+
+
+def test_tls_verifies_the_server(own_redis, opened, tmp_path):  # noqa: F811
+    need("openssl")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port = free_port()
+    own_redis("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key,
+              "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")  # fmt: skip
+    with pytest.raises(BrokerUnavailable, match="(?i)certificate"):
+        RedisProducer(f"rediss://localhost:{port}/0").open(print)
+    trusted = f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}"
+    opened(RedisProducer(trusted)).send([envelope(reply="me")])
+    worker, store = opened(RedisWorker(trusted, 30.0)), opened(RedisStore(trusted))
+    assert worker.settle([Settlement(claim(worker)[0], Verdict.ACK, [report()])]) == []
+    assert collect(store, 1) == [b"report of 1"]
