@@ -132,6 +132,7 @@ class App:
         self._hub = Hub(self._refresh)
         self._hooks = Hooks(self._hub)
         self._lifespan: Callable[[], Any] | None = None
+        self._unwatch: list[Callable[[], None]] = []
         self._parts = Parts()
         self._bridge: AnyBridge | None = None  # where calls go
         self._here: LocalBridge | None = None  # where functions run in this process: the same in local mode
@@ -557,6 +558,26 @@ class App:
             if self._bridge is None:
                 self._resolve(*self._registry)
                 self._bridge = self._make_caller()
+                self._watch_config()
+
+    def _watch_config(self) -> None:
+        """Follow the configuration file, if it came from one that is watched."""
+        source = self.config.source
+        if source is not None:
+            self._unwatch = [source.subscribe(self._reconfigure), source.on_error(self._bad_config)]
+            source.start()
+
+    def _reconfigure(self, config: Config) -> None:
+        """Go by a new configuration: sizes and times hold from now on, what is built at the opening stays."""
+        with self._lock:
+            self.config = config
+            for bridge in (self._here, self._bridge):
+                if bridge is not None:
+                    bridge.reconfigure(config)
+        self._hub.emit(Origin.BRIDGE, Level.INFO, "config.changed", f"new configuration: {config!r}")
+
+    def _bad_config(self, error: BadConfig) -> None:
+        self._hub.emit(Origin.BRIDGE, Level.WARNING, "config.refused", f"the configuration stays as it was: {error}")
 
     def _make_caller(self) -> AnyBridge:
         if not self._parts:
@@ -678,6 +699,10 @@ class App:
                     bridge.close(timeout, drain=drain)
             for component in self._parts.all():
                 component.close()
+            for unwatch in self._unwatch:
+                unwatch()
+            if self.config.source is not None:
+                self.config.source.stop()
         except BaseException as error:
             self._hub.emit(Origin.BRIDGE, Level.ERROR, "close.failed", "closing failed", {"error": error}, error=error)
         finally:

@@ -161,8 +161,10 @@ class LocalBridge:
                 pool.resize(pool.count - count)
                 return
             self._leaving.append(self._named.pop(name))
-            pool.closed = True
         self._refresh(name)
+        pool.closed = True  # only now: whoever sees it sends the call another way, which the plans must know
+        if self.closed:
+            return  # closing runs what waits there
         for job in pool.waiting():
             with contextlib.suppress(AppClosed):  # late() has ended it: that is its report
                 self.route(job)
@@ -437,6 +439,13 @@ class LocalBridge:
             jobs = [job for pool in self._pools() for job in pool.peek()]
             jobs += [job for limit in self._limits.values() for job in limit.waiting()]
         return [job for job in jobs if not job.started and (queue is None or self._queue_of(job) == queue)]
+
+    def reconfigure(self, config: Config) -> None:
+        """Go by a new configuration from now on; the default pool gets its new size."""
+        self.config = config
+        with self._lock:
+            if self._default is not None and self._default.count != config.workers and not self.closed:
+                self._default.resize(config.workers)
 
     def flush(self, timeout: float | None) -> bool:
         """Everything is where it is to be at once."""

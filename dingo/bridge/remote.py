@@ -196,6 +196,11 @@ class RemoteCaller:
         if job._status is Status.FAILURE:
             raise BrokerUnavailable(job._value.failure.message)
 
+    def reconfigure(self, config: Config) -> None:
+        """Go by a new configuration from now on."""
+        self.config = config
+        self._limit = config.max_pending or MAX_PENDING
+
     def flush(self, timeout: float | None) -> bool:
         """Wait until all calls so far are sent; whether they were within `timeout` seconds."""
         passed = threading.Event()

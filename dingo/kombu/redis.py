@@ -33,6 +33,7 @@ import select
 import socket
 import struct
 import threading
+from functools import lru_cache
 from hashlib import sha1
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ CONNECT_SECONDS = 5.0
 REAP_EVERY = 1.0
 # Reports nobody collects are thrown out after this time; a batch may be repeated within it (seconds).
 REPLY_SECONDS = 3600
+# How many tasks are sent with one script.
+SEND_AT_ONCE = 250
 # How many packs of reports are taken at once, and how many that were taken may still lie in the server.
 _COLLECT = 500
 _TRIM_AT = 200
@@ -94,14 +97,17 @@ local function member(id, name) return #id .. ':' .. id .. name end
 
 local known = {}
 
+-- `write`: HSETNX for a new call, which is refused if it is known, else HSET; tells whether it was written.
 -- `mark`: the starts that are recorded, then u for a suspect and x for a cancelled call; or nothing.
-local function put(prefix, lane, priority, due, time, id, name, data, mark)
+local function put(write, prefix, lane, priority, due, time, id, name, data, mark)
   if due ~= '' and tonumber(due) > time then
+    local is_new = redis.call(write, 'dingo:call:' .. id, name, 'later ' .. prefix)
+    if write == 'HSETNX' and is_new == 0 then return false end
     local one = member(id, name)
     redis.call('ZADD', prefix .. 'later', due, one)
     redis.call('HSET', prefix .. 'held', one, struct.pack('>BB', priority, #mark) .. mark .. data)
-    redis.call('HSET', 'dingo:call:' .. id, name, 'later ' .. prefix)
-    return
+    redis.call('SADD', 'dingo:queues', prefix)
+    return true
   end
   local stream = prefix .. lane .. ':' .. priority
   local entry
@@ -110,7 +116,11 @@ local function put(prefix, lane, priority, due, time, id, name, data, mark)
   else
     entry = redis.call('XADD', stream, '*', 'd', data, 'm', mark)
   end
-  redis.call('HSET', 'dingo:call:' .. id, name, entry .. ' ' .. stream)
+  local is_new = redis.call(write, 'dingo:call:' .. id, name, entry .. ' ' .. stream)
+  if write == 'HSETNX' and is_new == 0 then
+    redis.call('XDEL', stream, entry)
+    return false
+  end
   if not known[stream] then
     known[stream] = true
     local rank = (9 - priority) * 2
@@ -119,6 +129,7 @@ local function put(prefix, lane, priority, due, time, id, name, data, mark)
     redis.call('SADD', prefix .. 'streams', stream)
     redis.call('SADD', 'dingo:queues', prefix)
   end
+  return true
 end
 
 -- Makes a new entry of one that is not pending any more. `data`: instead of its own, or ''.
@@ -135,7 +146,7 @@ local function move(owner, stream, entry, due, time, data, suspect)
   mark = (starts ~= '0' or flags ~= '') and starts .. flags or ''
   redis.call('XDEL', stream, entry)
   local id, name = call_of(old)
-  put(prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
+  put('HSET', prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
   ring(prefix)
 end
 
@@ -213,11 +224,7 @@ local time = clock()
 local rung = {}
 for at = 2, #ARGV, 6 do
   local prefix, priority, due, id, name, data = unpack(ARGV, at, at + 5)
-  if redis.call('HEXISTS', 'dingo:call:' .. id, name) == 0 then
-    put(prefix, 'tasks', priority, due, time, id, name, data, '')
-    if due ~= '' then redis.call('SADD', 'dingo:queues', prefix) end
-    rung[prefix] = true
-  end
+  if put('HSETNX', prefix, 'tasks', priority, due, time, id, name, data, '') then rung[prefix] = true end
 end
 for prefix in pairs(rung) do ring(prefix) end
 return 1
@@ -239,7 +246,7 @@ local function promote(prefix)
       local priority, length = struct.unpack('>BB', held)
       local data = string.sub(held, 3 + length)
       local id, name = call_of(data)
-      put(prefix, 'tasks', priority, '', time, id, name, data, string.sub(held, 3, 2 + length))
+      put('HSET', prefix, 'tasks', priority, '', time, id, name, data, string.sub(held, 3, 2 + length))
     end
   end
 end
@@ -550,8 +557,14 @@ class Line:
         self._rings.close()
 
 
+@lru_cache(maxsize=1000)
 def _prefix(queue: str) -> str:
     return f"dingo:{{{queue}}}:"
+
+
+def _place(token: tuple[bytes, bytes]) -> bytes:
+    """Write a claim's stream and entry as the server does."""
+    return token[1] + b" " + token[0]
 
 
 def _queue(key: bytes) -> str:
@@ -560,17 +573,18 @@ def _queue(key: bytes) -> str:
 
 
 def _data(envelope: Envelope, frame: bytes) -> bytes:
-    id, name, reply = envelope.id.encode(), envelope.name.encode(), envelope.reply.encode()
-    return b"".join((_LENGTHS.pack(len(id), len(name), len(reply)), id, name, reply, frame))
+    texts = envelope.id.encode(), envelope.name.encode(), envelope.reply.encode()
+    return b"".join((_LENGTHS.pack(*map(len, texts)), *texts, frame))
 
 
 def _parse(data: bytes) -> tuple[str, str, str, bytes]:
     """Take id, name, reply and frame out of what `_data` made."""
-    id, name, reply = _LENGTHS.unpack_from(data)
-    id += 12
-    name += id
-    reply += name
-    return data[12:id].decode(), data[id:name].decode(), data[name:reply].decode(), data[reply:]
+    length, name_length, reply_length = _LENGTHS.unpack_from(data)
+    name_at = _LENGTHS.size + length
+    reply_at = name_at + name_length
+    frame_at = reply_at + reply_length
+    texts = data[_LENGTHS.size : name_at], data[name_at:reply_at], data[reply_at:frame_at]
+    return texts[0].decode(), texts[1].decode(), texts[2].decode(), data[frame_at:]
 
 
 def _report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
@@ -583,7 +597,7 @@ class RedisProducer:
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)
-        self._unsure: tuple[list[tuple[str, str]], str] | None = None
+        self._unsure: dict[tuple[tuple[str, str], ...], str] = {}
 
     def open(self, emit: Callable[..., None]) -> None:
         """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
@@ -591,18 +605,21 @@ class RedisProducer:
         self._server.open()
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
-        """Send a batch. One that was not answered may be sent again: even if all of it has ended, nothing runs twice."""
-        if not envelopes:
-            return
-        calls = [(one.name, one.id) for one in envelopes]
-        nonce = self._unsure[1] if self._unsure is not None and self._unsure[0] == calls else os.urandom(12).hex()
-        arguments: list[Any] = [nonce]
+        """Send a batch, in parts that do not keep the server from others for long.
+
+        What was not answered may be sent again: even if all of it has ended meanwhile, nothing runs twice.
+        """
+        for at in range(0, len(envelopes), SEND_AT_ONCE):
+            self._send(envelopes[at : at + SEND_AT_ONCE])
+        self._unsure.clear()
+
+    def _send(self, envelopes: Sequence[Envelope]) -> None:
+        calls = tuple((one.name, one.id) for one in envelopes)
+        arguments: list[Any] = [self._unsure.setdefault(calls, os.urandom(12).hex())]
         for one in envelopes:
             due = "" if one.due is None else repr(one.due)
             arguments += (_prefix(one.queue), one.priority, due, one.id, one.name, _data(one, one.frame))
-        self._unsure = calls, nonce
         self._server.run(_SEND, arguments)
-        self._unsure = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -662,7 +679,8 @@ class RedisWorker:
     def _claim_now(self, queues: Sequence[str], room: int) -> tuple[list[Delivery], float | None]:
         """Return what there is to claim, and in how many seconds something is due."""
         if self._lost_claim:  # its answer got lost: the server thinks that we have what we do not know
-            self._server.run(_RELEASE, [self.owner, 0, *(entry + b" " + stream for stream, entry in self._held.values())])
+            kept = [_place(token) for token in self._held.values()]
+            self._server.run(_RELEASE, [self.owner, 0, *kept])
         self._lost_claim = True
         wait, streams = self._server.run(_CLAIM, [self.owner, self._lease, room, *map(_prefix, queues)])
         self._lost_claim = False
@@ -674,9 +692,9 @@ class RedisWorker:
         return claimed, None if wait < 0 else wait / 1000
 
     def _delivery(self, queue: str, priority: int, token: tuple[bytes, bytes], fields: list[bytes]) -> Delivery:
-        id, name, reply, frame = _parse(fields[1])
-        self._held[name, id] = token
-        envelope = Envelope(queue, id, name, frame, priority, None, reply)
+        call_id, name, reply, frame = _parse(fields[1])
+        self._held[name, call_id] = token
+        envelope = Envelope(queue, call_id, name, frame, priority, None, reply)
         if len(fields) == 2:
             return Delivery(envelope, token)
         mark = fields[3].decode()
@@ -715,8 +733,7 @@ class RedisWorker:
         if stale:  # what was tried before without an answer may be so because it was carried out then
             stale = [one for one in stale if one.delivery.token not in self._unsure]
         for marked in (self._unsure, self._started, self._stops):
-            if marked:
-                marked -= tokens
+            marked.difference_update(tokens)
         return stale
 
     def _add(self, arguments: list[Any], one: Settlement) -> None:
@@ -752,12 +769,11 @@ class RedisWorker:
                 return []
             asked = set(self._server.run(_TEND, [self.owner, self._lease, *self._let_go]))
             stops = self._stops.copy()
-            held = self._held.copy()
-            here = {entry + b" " + stream: key for key, (stream, entry) in held.items() if asked or (stream, entry) in stops}
-            unknown = asked - here.keys()
-            # What is not here the second time has been settled. The first time it may be on its way from the server.
+            held = self._held.copy() if asked or stops else {}
+            unknown = asked - {_place(token) for token in held.values()}
+            # What is not held the second time was settled. The first time it may be on its way from the server.
             self._let_go, self._missed = unknown & self._missed, unknown
-            return [key for place, key in here.items() if place in asked or held[key] in stops]
+            return [key for key, token in held.items() if token in stops or _place(token) in asked]
 
     def wake(self) -> None:
         """Make a waiting `claim` return."""
@@ -771,8 +787,8 @@ class RedisWorker:
             return
         self._reap_at = monotonic() + REAP_EVERY
         for owner, taken in self._server.run(_REAP, [self.owner]):
-            name = owner.decode()
-            self._emit(30, "worker.lost", f"{name} is dead: {taken} tasks it had wait again", {"owner": name, "tasks": taken})
+            payload = {"owner": owner.decode(), "tasks": taken}
+            self._emit(30, "worker.lost", f"{payload['owner']} is dead: {taken} tasks it had wait again", payload)
 
     def close(self) -> None:
         """Give back what is claimed."""
@@ -866,7 +882,7 @@ class RedisStore:
         with self._server.errors():
             if state == "ended":
                 return list(self._ended())
-            prefixes = sorted(self._server.client.smembers("dingo:queues")) if queue is None else [_prefix(queue).encode()]
+            prefixes = [_prefix(queue).encode()] if queue else sorted(self._server.client.smembers("dingo:queues"))
             list_one = self._delayed if state == "delayed" else self._waiting
             return [call for prefix in prefixes for call in list_one(prefix)]
 
@@ -889,8 +905,7 @@ class RedisStore:
             while entries := client.xrange(stream, b"(" + last, count=_PAGE):
                 last = entries[-1][0]
                 for _, fields in entries:
-                    id, name, _reply, _frame = _parse(fields[b"d"])
-                    yield StoredCall(id, name, "waiting", None, _queue(prefix))
+                    yield StoredCall(*_parse(fields[b"d"])[:2], "waiting", None, _queue(prefix))
 
     def close(self) -> None:
         """Close the connections."""

@@ -73,6 +73,9 @@ _LINE = 128
 _PACK = 64  # of which so many are handed over at once: it begins with them while the next are made ready
 _LINE_SECONDS = 0.010
 
+# What a child gives back has waited longer than all others of its priority.
+_BEFORE_ALL = 1 << 60
+
 # While all children have short calls enough before them, answers are looked at so often only (seconds).
 _NAP = 0.001
 
@@ -190,7 +193,7 @@ class ProcessPool:
         self._hub = hub
         self._lifespan = None if lifespan is None else _dump_lifespan(lifespan)
         self._inbox: deque[Job] = deque()
-        self._heap: list[tuple[int, int, Job]] = []
+        self._heap: list[tuple[int, int, Handed | Job]] = []
         self._again: deque[Handed | Job] = deque()  # before all others: they have waited already
         self._orders: deque[Callable[[], object]] = deque()  # from other threads
         self._numbers = itertools.count(1)
@@ -207,6 +210,7 @@ class ProcessPool:
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
         self._close_pipe = weakref.finalize(self, _close, self._woken, self._waker)  # then nobody writes to it
+        self._close_pipe.atexit = False  # apps are closed at exit, and need it
         self._selector.register(self._woken, selectors.EVENT_READ, lambda _mask: os.read(self._woken, 4096))
         self._asleep = False
         self._mine = threading.Lock()
@@ -297,14 +301,15 @@ class ProcessPool:
     def peek(self) -> list[Job]:
         """Return all calls that wait and have not been started."""
         with _lock:
-            again = [item for item in self._again.copy() if not isinstance(item, Handed)]
-            return [*again, *self._inbox.copy(), *(entry[2] for entry in sorted(self._heap))]
+            items = [*self._again.copy(), *self._inbox.copy(), *(entry[2] for entry in sorted(self._heap))]
+        return [item for item in items if not isinstance(item, Handed)]
 
     def running(self) -> list[Job]:
         """Return the calls that children have now, those not started included."""
         handed = [one for child in self._children.copy() for one in child.line.copy().values()]
-        handed += [one for one in self._again.copy() if isinstance(one, Handed)]
-        return [one.job for one in handed]
+        with _lock:
+            again = [*self._again.copy(), *(entry[2] for entry in self._heap)]
+        return [one.job for one in (*handed, *again) if isinstance(one, Handed)]
 
     def stop(self) -> None:
         """Tell all children to leave, after what waits."""
@@ -476,7 +481,7 @@ class ProcessPool:
         else:
             self._tell(Level.WARNING, "worker.died", f"process {child.pid} of {self.name} died: {how}")
         handed = list(child.line.values())
-        self._again.extendleft(reversed(handed[1:]))
+        self._put_first(handed[1:])
         if handed:
             self._lost(handed[0], child, how)
 
@@ -720,6 +725,15 @@ class ProcessPool:
         except BaseException as error:  # in a correction or a component of the user's
             handed.fail(error)
 
+    def _put_first(self, given: list[Handed]) -> None:
+        if not self.ranked:
+            self._again.extendleft(reversed(given))
+            return
+        with _lock:
+            for handed in given:
+                place = handed.number - _BEFORE_ALL
+                heapq.heappush(self._heap, (-handed.job._plan.option.priority, place, handed))
+
     def _said(self, child: Child, frame: Frame) -> None:
         kind, number, extra, payload = frame
         if kind == READY:
@@ -741,7 +755,7 @@ class ProcessPool:
         child.calls -= len(numbers)
         given = [handed for number in numbers if (handed := child.line.pop(number, None)) is not None]
         child.load = sum(handed.cost for handed in child.line.values())
-        self._again.extendleft(reversed(given))
+        self._put_first(given)
         if child.line and next(iter(child.line.values())).job.ended:
             self._stop_ended(child)
 

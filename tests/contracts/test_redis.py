@@ -2,10 +2,10 @@
 
 import pytest
 import redis
+from servers import redis_server  # noqa: F401 - a fixture
 
 from dingo import kombu
 from dingo.testing.suites import BrokerSuite
-from servers import redis_server  # noqa: F401 - a fixture
 
 
 class TestRedis(BrokerSuite):

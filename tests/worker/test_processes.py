@@ -548,6 +548,8 @@ def test_the_highest_priority_goes_first(app, start, path):
     first = app.call("f", True, path)
     until(lambda: first.running())
     results = [app.options(priority=priority).call("f", False, path) for priority in (1, 5, 9)]
+    until(lambda: list(pool_of(app, "f")._children[0].line.values()) and not pool_of(app, "f")._inbox)
+    until(lambda: len(pool_of(app, "f")._children[0].line) == 1, "what is stuck behind the first is not given back")
     for priority, result in zip((1, 5, 9), results, strict=True):
         result.add_done_callback(lambda _, priority=priority: order.append(priority))
     touch(path)

@@ -1,0 +1,22 @@
+"""An app follows the configuration file it was given, while it is open."""
+
+import threading
+
+import dingo
+
+
+def test_a_changed_file_is_followed_and_a_bad_one_is_told(tmp_path):
+    path = tmp_path / "dingo.yaml"
+    path.write_text("workers: 1\n")
+    config = dingo.Config.from_yaml(path, watch=True)
+    with dingo.App("local", config=config) as app:
+        app.register("wait", lambda barrier: barrier.wait(10))
+        events = app.listen(origin=dingo.Origin.BRIDGE)
+        path.write_text("workers: 2\n")
+        assert events.get(10).code == "config.changed"
+        barrier = threading.Barrier(2)  # passed only by two workers
+        results = [app.call("wait", barrier) for _ in range(2)]
+        assert sorted(result.result(10) for result in results) == [0, 1]
+        path.write_text("workers: many\n")
+        assert events.get(10).code == "config.refused"
+        assert app.config.workers == 2
