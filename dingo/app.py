@@ -327,11 +327,10 @@ class App:
 
     def _ready(self, name: object) -> Callable[..., Result[Any]]:
         """Get a name ready to be called: the first call of a name comes by here."""
-        plan = self._plan_of(name)
-        with self._lock:
-            if not self._closed:
-                self._calls[plan.name] = plan.call
-        return plan.call
+        with self._lock:  # in one step: a plan of before a close would refuse in the app that was opened again
+            plan = self._plan_of(name)
+            self._calls[plan.name] = plan.call
+            return plan.call
 
     def _plan_of(self, name: object) -> Plan:
         return self.plan_for(self._registry.get(name), {})

@@ -75,14 +75,17 @@ class Database:
         name = hashlib.sha256(str(self.path.parent.resolve() / self.path.name).encode()).hexdigest()[:16]
         self.place = Path(tempfile.gettempdir()) / f"dingo-{os.getuid()}-{name}"
 
-    def connect(self) -> sqlite3.Connection:
-        """Open the file, making it and its tables if they are not there. Raises BrokerUnavailable, BadConfig."""
+    def connect(self, *, durable: bool = True) -> sqlite3.Connection:
+        """Open the file, making it and its tables if they are not there. Raises BrokerUnavailable, BadConfig.
+
+        `durable`: a commit survives a power cut; else it survives the death of every process, and costs no flush.
+        """
         with self.errors():
             connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
             )
             _switch_to_wal(connection)
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             if connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
                 self._make_tables(connection)
             (version,) = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
@@ -244,7 +247,9 @@ class SqliteWorker:
         self._emit = emit
         self.owner = f"worker-{os.getpid()}-{os.urandom(4).hex()}"
         self._connection = self._database.connect()
-        self._keeper = self._database.connect()
+        # What is lost of these by a power cut is who had claimed what, and then nobody is left to whom it matters.
+        self._claims = self._database.connect(durable=False)
+        self._keeper = self._database.connect(durable=False)
         self._lock_file = (self._database.place / f"{self.owner}.lock").open("w")
         fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._bell = Bell(self._database.place, self.owner)
@@ -274,13 +279,12 @@ class SqliteWorker:
         return LOOK if due is None else max(0.001, due - time())
 
     def _claim_now(self, queues: Sequence[str], room: int) -> list[Delivery]:
-        assert self._connection is not None
         now = time()
         with self._database.errors():
             if not self._anything(queues, now):
                 return []
         claimed: list[Delivery] = []
-        with self._database.writing(self._connection) as connection:
+        with self._database.writing(self._claims) as connection:
             connection.execute("UPDATE tasks SET state = 0 WHERE state = 1 AND due <= ?", (now,))
             for queue in queues:
                 if len(claimed) >= room:
@@ -299,8 +303,7 @@ class SqliteWorker:
 
     def _anything(self, queues: Sequence[str], now: float) -> bool:
         """Look without a lock, so that idle workers hold up nobody."""
-        assert self._connection is not None
-        look = self._connection.execute
+        look = self._claims.execute
         if look("SELECT 1 FROM tasks WHERE state = 1 AND due <= ? LIMIT 1", (now,)).fetchone():
             return True
         return any(
@@ -439,6 +442,7 @@ class SqliteWorker:
                 )
                 connection.execute("DELETE FROM owners WHERE owner = ?", (self.owner,))
             connection.close()
+            self._claims.close()
             self._keeper.close()
         self._ringer.ring_workers()
         self._bell.close()
