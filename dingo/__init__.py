@@ -28,9 +28,27 @@ from dingo.caller.several import as_completed, gather, wait
 from dingo.channel import Channel
 from dingo.config import Config
 from dingo.errors import (
-    AlreadyAttached, AlreadyRegistered, AppClosed, BadArguments, BadConfig, BadMessage, BadOption, BadReturn,
-    BrokerUnavailable, Cancelled, ChannelClosed, DingoError, NotAttached, NotRegistered, QueueFull, ReportIgnored,
-    ResultNotFound, ResultTimeout, RetryLater, SendUncertain, TaskFailed,
+    AlreadyAttached,
+    AlreadyRegistered,
+    AppClosed,
+    BadArguments,
+    BadConfig,
+    BadMessage,
+    BadOption,
+    BadReturn,
+    BrokerUnavailable,
+    Cancelled,
+    ChannelClosed,
+    DingoError,
+    NotAttached,
+    NotRegistered,
+    QueueFull,
+    ReportIgnored,
+    ResultNotFound,
+    ResultTimeout,
+    RetryLater,
+    SendUncertain,
+    TaskFailed,
 )  # fmt: skip
 from dingo.events import Event, Level, Origin, Subscription
 from dingo.message.report import Code, Failure, Progress, Report, Status

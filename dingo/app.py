@@ -210,7 +210,7 @@ class App:
     @overload
     def task(self, *, name: str | None = ..., replace: bool = ..., types: Mapping[str, Any] | None = ...,
              **options: Unpack[OptionFields]) -> _Decorator: ...  # fmt: skip
-    def task(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, replace: bool = False,
+    def task(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, replace: bool = False,  # type: ignore[misc]
              types: Mapping[str, Any] | None = None, **options: Unpack[OptionFields]) -> Any:  # fmt: skip
         """Register the decorated function: `@app.task` or `@app.task(name=..., **options)`. Raises as `register`."""
 

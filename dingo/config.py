@@ -74,7 +74,7 @@ def _shown(value: object) -> str:
 # --- kinds of values ----------------------------------------------------------------------------------
 
 
-class _Wrong(Exception):  # noqa: N818 - never leaves this module
+class _Wrong(Exception):
     """The value does not fit; the text, if any, says more than the value would."""
 
 

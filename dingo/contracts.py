@@ -13,11 +13,11 @@ of them deal in batches, and in bytes: what is in a frame is `dingo.message.fram
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from dingo.message.report import Report
     from dingo.message.task import Header, TaskMessage
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
+from functools import partial
 from time import time as now
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class CallEvent(Event):
         return f"{_WORDS[self.code]}: {self._job.name} {self._job.id}"
 
     @property
-    def payload(self) -> dict[str, Any]:  # type: ignore[override]
+    def payload(self) -> dict[str, Any]:
         """The call's id, name, status and attempt."""
         job = self._job
         return {"id": job.id, "name": job.name, "status": job.status, "attempt": job.attempt}
@@ -197,10 +198,17 @@ class Hub:
         try:
             fn(*args)
         except BaseException as error:
-            name = getattr(fn, "__qualname__", None) or repr(fn)
+            name = _name_of(fn)
             self.emit(
                 Origin.WORKER, Level.WARNING, f"{what}.failed",
                 f"{what} {name} raised {type(error).__name__}", {"error": error}, error=error,
             )  # fmt: skip
             return False
         return True
+
+
+def _name_of(fn: Any) -> str:
+    """Name a user's function, also where it stands inside a partial of ours."""
+    while isinstance(fn, partial):
+        fn = fn.args[0] if fn.args and callable(fn.args[0]) else fn.func
+    return getattr(fn, "__qualname__", None) or repr(fn)

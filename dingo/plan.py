@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dingo.blocking import here
 from dingo.caller.result import Result
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dingo.bridge.local import AnyPool, LocalBridge
+    from dingo.bridge.remote import RemoteCaller
     from dingo.components import Components
     from dingo.contracts import IDMaker, Invoker, Marshaller
     from dingo.job import Job
@@ -58,10 +59,10 @@ class Plan:
         self.option = registration.option
         self._counts_attempts = False
 
-    def compile(self, bridge: LocalBridge, components: Components) -> None:
+    def compile(self, bridge: LocalBridge | RemoteCaller, components: Components) -> None:
         """Work out everything anew, for this bridge."""
         self.option = Option.of(self.given, self.registration.option)
-        self.bridge: LocalBridge = bridge
+        self.bridge = cast("LocalBridge", bridge)  # a plan asks of either only what both have
         self.hub = bridge.hub
         self.binding: Binding = self.registration.binding
         self.check = self.binding.check
@@ -167,7 +168,7 @@ class Plan:
     def checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
         """Correct the arguments to the signature. Raises BadArguments."""
         try:
-            return self.check(*args, **kwargs)  # type: ignore[no-any-return]
+            return self.check(*args, **kwargs)
         except BadArguments:
             raise
         except TypeError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
@@ -19,6 +18,7 @@ from dingo.message.option import Option, OptionFields, laid_over
 from dingo.message.signature import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from dingo.app import App
     from dingo.caller.result import Result
     from dingo.plan import Plan
@@ -140,7 +140,7 @@ class Task(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the plain function, here. A Context parameter gets the current context or a detached one."""
-        return cast(R, self._app.run_here(self._registration, args, kwargs))
+        return cast("R", self._app.run_here(self._registration, args, kwargs))
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the call. Raises what `App.call` does."""

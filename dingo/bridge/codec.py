@@ -17,12 +17,12 @@ from dingo.contracts import Envelope, ReportEnvelope
 from dingo.errors import BadMessage, BadOption
 from dingo.message.frame import decode, header_text
 from dingo.message.option import DEFAULT_PRIORITY
-from dingo.message.report import Report
 from dingo.message.retry import Retry
 from dingo.message.signature import Signature
 from dingo.message.task import WIRE_VERSION, Header, TaskMessage
 
 if TYPE_CHECKING:
+    from dingo.message.report import Report
     from dingo.config import Config
     from dingo.job import Job
     from dingo.plan import Plan

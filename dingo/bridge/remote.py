@@ -22,7 +22,14 @@ from dingo.bridge.codec import Codec
 from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
 from dingo.errors import (
-    AppClosed, BadMessage, BadOption, BrokerUnavailable, NotAttached, QueueFull, ResultNotFound, SendUncertain,
+    AppClosed,
+    BadMessage,
+    BadOption,
+    BrokerUnavailable,
+    NotAttached,
+    QueueFull,
+    ResultNotFound,
+    SendUncertain,
 )  # fmt: skip
 from dingo.events import PRODUCER, Level, Origin
 from dingo.job import Fault
@@ -181,7 +188,7 @@ class RemoteCaller:
         if len(self._pending) < self._limit:
             return
         if self.config.when_full == "raise":
-            raise QueueFull(f"{self._limit} calls (max_pending) have not ended: wait for some, or set when_full=\"wait\"")
+            raise QueueFull(f'{self._limit} calls (max_pending) have not ended: wait for some, or set when_full="wait"')
         with away(), self._room:
             self._room.wait_for(lambda: len(self._pending) < self._limit or self.closed)
 
@@ -369,7 +376,7 @@ class RemoteCaller:
 
     def forget(self, id: str, names: Iterable[str]) -> None:
         """Delete what is kept of a call. Raises ResultNotFound."""
-        if not any([self._asked.forget(id, name) for name in names]):
+        if not any(self._asked.forget(id, name) for name in names):
             raise ResultNotFound(f"no result of a call with id {id!r} is kept")
 
     def pending(self, queue: str | None = None) -> list[StoredCall]:

@@ -1,7 +1,7 @@
 """Rewiring: which components an app has been given, for which roles, and the two sides built of them.
 
-    no Producer attached    calls run in this process: LocalBridge is both sides
-    a Producer attached     RemoteCaller sends them; with a Consumer and a Reporter, RemoteWorker runs others'
+no Producer attached    calls run in this process: LocalBridge is both sides
+a Producer attached     RemoteCaller sends them; with a Consumer and a Reporter, RemoteWorker runs others'
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class RemoteWorker(LocalBridge):
         self._mean: float | None = None  # how long a task takes here, from claim to end, smoothed (seconds)
         self._queues: tuple[str, ...] = (config.queue,)
         self._plans: dict[tuple[str, str], Plan] = {}
-        self._settles_reports = consumer is cast(Any, reporter)
+        self._settles_reports = consumer is cast("Any", reporter)
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
         self._io = threading.Thread(target=self._serve, name="dingo-consumer", daemon=True)

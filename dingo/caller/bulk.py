@@ -53,9 +53,7 @@ def _values(plan: Plan, arguments: Iterator[tuple[Any, ...]], ahead: deque[Resul
             until: float | None, timeout: float | None) -> Iterator[Any]:  # fmt: skip
     try:
         while ahead:
-            if until is None:
-                value = ahead[0].result()
-            elif ahead[0].wait(max(0.0, until - monotonic())):
+            if until is None or ahead[0].wait(max(0.0, until - monotonic())):
                 value = ahead[0].result()
             else:
                 raise ResultTimeout(f"map over {plan.name!r} was not done within {timeout} s")

@@ -73,7 +73,7 @@ class Executor(concurrent.futures.Executor):
         self._futures: set[Future] = set()
         self._shut_down = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:  # type: ignore[override]
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run `fn(*args, **kwargs)` and return its future. Raises RuntimeError after a shutdown, AppClosed."""
         future = Future()
         with self._lock:

@@ -6,11 +6,14 @@ finishing thread appends, and only the first of a batch wakes the loop, which th
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    import asyncio
 
 _mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
 _making = threading.Lock()

@@ -1,7 +1,7 @@
 """What the `dingo` command understands, and what it exits with.
 
-    0 done    1 failed, or stopped by force    2 wrong usage, or the module cannot be imported
-    3 the broker cannot be reached at the start
+0 done    1 failed, or stopped by force    2 wrong usage, or the module cannot be imported
+3 the broker cannot be reached at the start
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dingo.app import App
@@ -91,7 +92,7 @@ class _WrongModule(Exception):
 def _app(arguments: argparse.Namespace) -> App:
     if arguments.broker:
         os.environ["DINGO_BROKER"] = arguments.broker
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     module_name, _, attribute = arguments.app.partition(":")
     try:
         module = importlib.import_module(module_name)

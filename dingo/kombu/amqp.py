@@ -82,7 +82,7 @@ _END = b"\xce"
 _DELIVER, _CONFIRMED, _REFUSED, _CHANNEL_CLOSE = (60, 60), (60, 80), (60, 120), (20, 40)
 _NO_STORE = (
     "RabbitMQ keeps nothing of single calls, so it cannot {what}: "
-    "add a redis or sqlite backend (option \"backend\") that does"
+    'add a redis or sqlite backend (option "backend") that does'
 )
 
 
@@ -391,8 +391,12 @@ class Link:
 
     def consume(self, queue: str, tag: str, prefetch: int) -> None:
         """Have the messages of a queue sent here, so many unacknowledged ones at most (0: any number)."""
-        self.channel.basic_qos(0, prefetch, False)
-        self.channel.basic_consume(queue, tag, callback=_nothing)
+        try:
+            self.channel.basic_qos(0, prefetch, False)
+            self.channel.basic_consume(queue, tag, callback=_nothing)
+        except TimeoutError:
+            # Seen where RabbitMQ 3.10 was killed within seconds after the queue was made; only deleting it helps.
+            raise _LostError(f"the server does not answer for queue {queue!r}") from None
 
     def cancel(self, tag: str) -> None:
         """Get no more of them."""
@@ -549,6 +553,7 @@ class _Part:
         self._address = Address.of(url)
         self._link: Link | None = None
         self._wake_lock = threading.Lock()
+        self._busy = threading.RLock()  # whoever closes waits for the thread that uses the connection
         self._pipe: tuple[int, int] | None = None
         self._emit: Callable[..., None] = lambda *_args: None
 
@@ -573,6 +578,7 @@ class _Part:
     @contextlib.contextmanager
     def _talking(self) -> Iterator[Link]:
         """Give the connection; whatever goes wrong with it ends it, and is told as BrokerUnavailable."""
+        self._busy.acquire()
         try:
             if self._link is None:
                 self._link = self._connect()
@@ -586,6 +592,8 @@ class _Part:
         except BaseException:
             self._drop()
             raise
+        finally:
+            self._busy.release()
 
     @contextlib.contextmanager
     def _talking_surely(self) -> Iterator[Link]:
@@ -608,13 +616,15 @@ class _Part:
 
     def close(self) -> None:
         """Close the connection."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
-        with self._wake_lock:
-            pipe, self._pipe = self._pipe, None
-        for fd in pipe or ():
-            os.close(fd)
+        self.wake()
+        with self._busy:
+            link, self._link = self._link, None
+            if link is not None:
+                link.close()
+            with self._wake_lock:
+                pipe, self._pipe = self._pipe, None
+            for fd in pipe or ():
+                os.close(fd)
 
 
 class AmqpProducer(_Part):
@@ -922,6 +932,7 @@ class AmqpWorker(_Part):
 
     def close(self) -> None:
         """Put back what was claimed or fetched, and close the connection."""
+        self.wake()
         if self._link is not None:
             with contextlib.suppress(BrokerUnavailable), self._talking_surely() as link:
                 self._unsubscribe(link)

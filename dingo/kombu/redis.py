@@ -22,13 +22,15 @@ A claim is an entry that is pending in the group `dingo`. No entry is ever hande
 from the dead becomes a new entry. So the entry's id tells one claim of a task from the next, and XACK, which says
 whether the entry was pending still, is the whole check of a settlement.
 
-Times are the server's own, so that the clocks of callers and workers do not matter to leases.
+Times are the server's own, so that the clocks of callers and workers do not matter to leases. What was sent
+survives what the server survives: with `appendonly yes` and `appendfsync always` a power cut.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import socket
 import struct
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SCHEMA_VERSION = 1
+OLDEST = (6, 2)
 
 # How long a blocking command waits in the server, and how much later its answer may come (seconds).
 BLOCK = 5
@@ -437,13 +440,32 @@ class Server:
         self.pool.connection_kwargs.update(decode_responses=False, protocol=2, retry=Retry(NoBackoff(), 0))
         self.client: Any = redis.Redis(connection_pool=self.pool)
 
-    def open(self) -> None:
-        """Look who is there. Raises BrokerUnavailable, BadConfig."""
+    def open(self, emit: Callable[..., None]) -> None:
+        """Look who is there, and whether it can be a broker. Raises BrokerUnavailable, BadConfig."""
+        with self.errors():
+            self._inspect(emit)
         version = self.do("HGET", "dingo:meta", "version")
         if version is None:
             self.do("HSETNX", "dingo:meta", "version", SCHEMA_VERSION)
         elif int(version) > SCHEMA_VERSION:
             raise BadConfig(f"{self._shown} was used by a newer dingo (schema {int(version)}): upgrade this one")
+
+    def _inspect(self, emit: Callable[..., None]) -> None:
+        try:
+            info = self.client.info()
+        except redis.exceptions.NoPermissionError:
+            return
+        numbers = re.findall(r"\d+", str(info.get("redis_version")))
+        if tuple(map(int, numbers[:2])) < OLDEST:
+            raise BadConfig(f"{self._shown} is Redis {info.get('redis_version')}: 6.2 or newer is needed")
+        if info.get("cluster_enabled"):
+            raise BadConfig(f"{self._shown} is a cluster, which cannot be a broker: use a server that is none")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory") and policy != "noeviction":
+            text = (
+                f"{self._shown} throws out data when its memory is full (maxmemory-policy {policy}): calls may get lost"
+            )
+            emit(30, "broker.evicts", text, {"policy": policy})
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -601,8 +623,7 @@ class RedisProducer:
 
     def open(self, emit: Callable[..., None]) -> None:
         """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
-        del emit
-        self._server.open()
+        self._server.open(emit)
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
         """Send a batch, in parts that do not keep the server from others for long.
@@ -639,7 +660,7 @@ class RedisWorker:
         """Say that this worker lives. Raises BrokerUnavailable, BadConfig."""
         if self._line is not None:
             return
-        self._server.open()
+        self._server.open(emit)
         self._emit = emit
         self.owner = f"worker-{os.getpid()}-{os.urandom(6).hex()}"
         self._held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
@@ -813,8 +834,7 @@ class RedisStore:
 
     def open(self, emit: Callable[..., None]) -> None:
         """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
-        del emit
-        self._server.open()
+        self._server.open(emit)
         self._line = self._line or Line(self._server)
 
     def collect(self, reply: str, wait: float) -> list[bytes]:

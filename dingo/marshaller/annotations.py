@@ -16,7 +16,7 @@ _QUALIFIERS = frozenset({"Required", "NotRequired", "ReadOnly", "Final", "ClassV
 _ANYTHING: tuple[Any, ...] = (Any, object, inspect.Parameter.empty)
 
 
-class Unresolved(Exception):  # noqa: N818 - it is part of the interface under this name
+class Unresolved(Exception):
     """A forward reference names something that does not exist (yet).
 
     `parameter` is where it stands (`"return"` for the return annotation), `reference` its text.

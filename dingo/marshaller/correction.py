@@ -48,7 +48,7 @@ CACHE_LIMIT = 4096
 Fix: TypeAlias = Callable[..., Any]
 
 
-class Mismatch(Exception):  # noqa: N818 - it is part of the interface under this name
+class Mismatch(Exception):
     """A value does not fit its annotation.
 
     `path` leads to it from the whole ("" for the whole itself, `[2].price`), `expected` names the

@@ -64,7 +64,7 @@ Encode: TypeAlias = Callable[[Any, int], Any]
 Decode: TypeAlias = Callable[[Any], Any]
 
 
-class Uncarried(Exception):  # noqa: N818 - says what happened to the value
+class Uncarried(Exception):
     """A value that cannot travel: `path` leads to it, `why` says what is in the way."""
 
     def __init__(self, why: str, path: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Frames: the bytes of a task and of a report, the same over every broker.
+r"""Frames: the bytes of a task and of a report, the same over every broker.
 
 A task:    header JSON \\n arguments \\n continuation \\n continuation ...
 A report:  header JSON \\n the report
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from dingo.errors import BadMessage
 from dingo.message.task import WIRE_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Nobody needs more to say which task is meant and how (bytes); a longer header is not read.
 HEADER_LIMIT = 64 * 1024

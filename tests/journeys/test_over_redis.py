@@ -374,6 +374,23 @@ def test_data_of_a_newer_version_is_refused(url, opened):
         RedisProducer(url).open(print)
 
 
+def test_a_server_that_may_throw_out_calls_is_told_of(own_redis, opened):  # noqa: F811
+    server = own_redis("--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    told = []
+    producer = RedisProducer(server.url)
+    producer.open(lambda *event: told.append(event))
+    producer.close()
+    assert [(level, code, payload) for level, code, _, payload in told] == [
+        (30, "broker.evicts", {"policy": "allkeys-lru"})
+    ]
+
+
+def test_a_cluster_is_refused(own_redis):  # noqa: F811
+    server = own_redis("--appendonly", "no", "--cluster-enabled", "yes")
+    with pytest.raises(BadConfig, match="cluster"):
+        RedisProducer(server.url).open(print)
+
+
 def test_tls_verifies_the_server(own_redis, opened, tmp_path):  # noqa: F811
     need("openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
