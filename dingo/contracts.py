@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from dingo.message.report import Report
     from dingo.message.task import Header, TaskMessage
 

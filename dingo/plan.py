@@ -18,7 +18,7 @@ from dingo.errors import BadArguments, BadReturn
 from dingo.events import PRODUCER, Level
 from dingo.marshaller.correction import Mismatch
 from dingo.message.option import Option
-from dingo.worker.context import current
+from dingo.worker.invoke import through, with_context
 from dingo.worker.threads import perform, perform_told
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class Plan:
 
     def _compile_function(self) -> None:
         fn, invoker = self.registration.fn, self.option.invoker
-        self.run = fn if invoker is None else partial(_invoke, invoker, fn)
+        self.run = fn if invoker is None else partial(through, invoker, fn)
         if self.binding.takes_context:
-            self.run = partial(_with_context, self.run)
+            self.run = partial(with_context, self.run)
         returns = self.binding.returns
         self.exact = returns.exact if invoker is None else None
         self.returned: Callable[[Any], Any] = _same if returns.fix is None else partial(_corrected, self, returns.fix)
@@ -250,17 +250,6 @@ def _corrected(plan: Plan, fix: Callable[[Any], Any], value: Any) -> Any:
         return fix(value)
     except Mismatch as mismatch:
         raise BadReturn(f"{plan.name}() returned what its annotation forbids: {mismatch}") from None
-
-
-def _with_context(run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    context = current()
-    value = run(context, *args, **kwargs)
-    context.flush()
-    return value
-
-
-def _invoke(invoker: Invoker, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return invoker.invoke(fn, args, kwargs)
 
 
 def _returned(invoker: Invoker, fn: Callable[..., Any], correct: Callable[[Any], Any], value: Any) -> Any:

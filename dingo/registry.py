@@ -19,6 +19,7 @@ from dingo.message.signature import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+
     from dingo.app import App
     from dingo.caller.result import Result
     from dingo.plan import Plan

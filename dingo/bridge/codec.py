@@ -22,9 +22,9 @@ from dingo.message.signature import Signature
 from dingo.message.task import WIRE_VERSION, Header, TaskMessage
 
 if TYPE_CHECKING:
-    from dingo.message.report import Report
     from dingo.config import Config
     from dingo.job import Job
+    from dingo.message.report import Report
     from dingo.plan import Plan
 
 # Which of a call's own options its worker must know; the others have done their work at the caller.

@@ -169,7 +169,7 @@ class Link:
         self._body: list[bytes] = []
         self._number = self._confirmed_to = 0
         self._unconfirmed: set[int] = set()
-        self._refused = 0
+        self._deferred: deque[tuple[range, list[int], float]] = deque()
         self._out: dict[int, None] = {}
         self._declared: dict[str, float] = {}
         self._routes: dict[str, bytes] = {}
@@ -312,7 +312,8 @@ class Link:
             self._connection.on_inbound_frame((1, channel, data))
 
     def _confirm(self, number: int, *, multiple: bool, refused: bool) -> None:
-        self._refused += refused
+        if refused:
+            raise _LostError("the server refused to take a message")
         if multiple:
             self._unconfirmed.difference_update(range(self._confirmed_to + 1, number + 1))
             self._confirmed_to = max(self._confirmed_to, number)
@@ -326,27 +327,56 @@ class Link:
         if not messages:
             return
         self.pump(0)  # a connection that has died meanwhile is found out before anything is uncertain
+        try:
+            self._publish(messages)
+            self.wait_for_confirms()
+        except (OSError, amqp.AMQPError) as error:
+            raise _UnconfirmedError(f"{error}") from error
+
+    def publish_then_ack(self, messages: Sequence[tuple[str, bytes, bytes]], tags: list[int]) -> None:
+        """Send messages; when they are confirmed, in a later call, acknowledge the tags. Until then they are ours."""
+        if messages:
+            self._deferred.append((self._publish(messages), tags, monotonic()))
+        else:
+            self.ack(tags)
+
+    def ack_confirmed(self) -> None:
+        """Acknowledge what waited for confirms that have come. To be called often."""
+        tags: list[int] = []
+        while self._deferred:
+            numbers, waiting, since = self._deferred[0]
+            if any(number in self._unconfirmed for number in numbers):
+                if monotonic() - since > PATIENCE:
+                    raise _LostError(f"the server has not confirmed within {PATIENCE:.0f} s")
+                break
+            tags += waiting
+            self._deferred.popleft()
+        self.ack(tags)
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages wait to be acknowledged."""
+        return sum(len(tags) for _, tags, _ in self._deferred)
+
+    def _publish(self, messages: Sequence[tuple[str, bytes, bytes]]) -> range:
         parts: list[bytes] = []
         for queue, properties, body in messages:
             self._put(parts, queue, properties, body)
         first = self._number + 1
         self._number += len(messages)
-        self._unconfirmed.update(range(first, self._number + 1))
-        self._refused = 0
-        try:
-            self.write(b"".join(parts))
-            self._connection.bytes_sent += 1
-            self._wait_for_confirms()
-        except (OSError, amqp.AMQPError) as error:
-            raise _UnconfirmedError(f"{error}") from error
-        if self._refused:
-            raise _LostError("the server refused to take a message")
+        numbers = range(first, self._number + 1)
+        self._unconfirmed.update(numbers)
+        self.write(b"".join(parts))
+        self._connection.bytes_sent += 1
+        return numbers
 
-    def _wait_for_confirms(self) -> None:
+    def wait_for_confirms(self) -> None:
+        """Wait until the server has confirmed all that was published, and acknowledge what waited for that."""
         until = monotonic() + PATIENCE
         while self._unconfirmed:
             if not self.pump(1.0) and monotonic() > until:
                 raise _LostError(f"the server has not confirmed within {PATIENCE:.0f} s")
+        self.ack_confirmed()
 
     def _put(self, parts: list[bytes], queue: str, properties: bytes, body: bytes) -> None:
         route = self._routes.get(queue)
@@ -389,18 +419,21 @@ class Link:
         self._declared[queue] = now
         return int(self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments).message_count)
 
-    def consume(self, queue: str, tag: str, prefetch: int) -> None:
-        """Have the messages of a queue sent here, so many unacknowledged ones at most (0: any number)."""
+    def prefetch(self, count: int) -> None:
+        """Let the consumers made from now on have so many unacknowledged messages each (0: any number)."""
+        self.channel.basic_qos(0, count, False)
+
+    def consume(self, queue: str, tag: str) -> None:
+        """Have the messages of a queue sent here."""
         try:
-            self.channel.basic_qos(0, prefetch, False)
             self.channel.basic_consume(queue, tag, callback=_nothing)
         except TimeoutError:
             # Seen where RabbitMQ 3.10 was killed within seconds after the queue was made; only deleting it helps.
             raise _LostError(f"the server does not answer for queue {queue!r}") from None
 
-    def cancel(self, tag: str) -> None:
-        """Get no more of them."""
-        self.channel.basic_cancel(tag)
+    def cancel(self, tag: str, *, wait: bool = True) -> None:
+        """Get no more of them. With `wait`, what was on its way has come."""
+        self.channel.basic_cancel(tag, nowait=not wait)
 
     def close(self) -> None:
         """Say goodbye, as far as somebody listens."""
@@ -693,6 +726,7 @@ class AmqpWorker(_Part):
             self._keep_up(link, queues, room)
             self._await_backlog(link)
             while True:
+                link.ack_confirmed()
                 self._sort(link)
                 claimed = self._take(link, queues, room)
                 left = until - monotonic()
@@ -755,13 +789,13 @@ class AmqpWorker(_Part):
     def _keep_up(self, link: Link, queues: Sequence[str], room: int) -> None:
         """Subscribe to as much as can be run, renew what was held long, give back what was fetched in vain."""
         now = monotonic()
-        want = min(PREFETCH_MOST, max(1, room + len(self._held)))
+        want = min(PREFETCH_MOST, max(1, room + len(self._held) + link.unconfirmed))
         if room > 0:
             for queue in queues:
                 if queue not in self._prefetch:
                     self._subscribe(link, queue, want)
                 elif want > self._prefetch[queue]:
-                    self._subscribe(link, queue, min(PREFETCH_MOST, max(want, 2 * self._prefetch[queue])))
+                    self._subscribe(link, queue, min(PREFETCH_MOST, 2 * want))
         if now - self._renewed > RENEW_AFTER / 10:
             self._renewed = now
             self._move([one for one in self._held.values() if self._is_ours(one) and now - one.since > RENEW_AFTER])
@@ -777,6 +811,7 @@ class AmqpWorker(_Part):
         old = self._tags.get(queue, [])
         new = self._tags[queue] = []
         self._waiting.setdefault(queue, [deque() for _ in PRIORITIES])
+        link.prefetch(prefetch)
         for priority in PRIORITIES:
             name, ready = _declare_tasks(link, queue, priority)
             self._numbers += 1
@@ -784,9 +819,9 @@ class AmqpWorker(_Part):
             self._consumers[tag] = (queue, priority)
             self._expected += min(ready, prefetch)
             new.append(tag)
-            link.consume(name, tag, prefetch)
+            link.consume(name, tag)
         for tag in old:
-            link.cancel(tag)
+            link.cancel(tag, wait=False)
 
     def _give_back(self, link: Link, want: int) -> None:
         """Subscribe to less, and let others have what waits here."""
@@ -823,7 +858,10 @@ class AmqpWorker(_Part):
     # -- settling -------------------------------------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Publish reports and what is to come again; when that is confirmed, acknowledge. Return the stale ones."""
+        """Publish reports and what is to come again; when that is confirmed, acknowledge. Return the stale ones.
+
+        It does not wait for the confirms of reports: if they do not come, the server gives the tasks to another.
+        """
         if not settlements:
             return []
         good = [one for one in settlements if self._is_ours(one.delivery.token)]
@@ -833,9 +871,10 @@ class AmqpWorker(_Part):
                     self._unsubscribe(link)
                     self._put_back(link, self._unstarted(link))
                 messages = _packs(link, [report for one in good for report in one.reports])
-                messages += [self._again(link, one) for one in good if one.verdict is not Verdict.ACK]
-                link.publish(messages)
-                link.ack([one.delivery.token.tag for one in good])
+                again = [self._again(link, one) for one in good if one.verdict is not Verdict.ACK]
+                link.publish_then_ack(messages + again, [one.delivery.token.tag for one in good])
+                if again:
+                    link.wait_for_confirms()
         for one in settlements:
             claim = one.delivery.token
             claim.tag = 0
@@ -920,7 +959,8 @@ class AmqpWorker(_Part):
                     "x-expires": int(HOLD_EXPIRES * 1000),
                 },
             )
-            link.consume(name, f"h{len(self._holds)}", 0)
+            link.prefetch(0)
+            link.consume(name, f"h{len(self._holds)}")
         headers = {_STARTS: claim.starts, _SUSPECT: True, _SERIAL: serial}
         return name, _properties(envelope.id, envelope.name, envelope.reply, headers=headers), envelope.frame
 
@@ -935,6 +975,7 @@ class AmqpWorker(_Part):
         self.wake()
         if self._link is not None:
             with contextlib.suppress(BrokerUnavailable), self._talking_surely() as link:
+                link.wait_for_confirms()
                 self._unsubscribe(link)
                 self._put_back(link, [*filter(self._is_ours, self._held.values()), *self._unstarted(link)])
         self._held.clear()
@@ -1012,7 +1053,8 @@ class AmqpStore(_Part):
             self._packs[reply] = []
             tag = f"r{len(self._replies)}"
             self._replies[tag] = reply
-            link.consume(queue, tag, PREFETCH_MOST)
+            link.prefetch(PREFETCH_MOST)
+            link.consume(queue, tag)
 
     def fetch(self, id: str, name: str | None) -> StoredCall | None:
         """Raise NotAttached."""

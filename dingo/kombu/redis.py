@@ -16,7 +16,7 @@ its reports. Needs Redis 6.2 or a server like it, and not a cluster: a script to
     dingo:call:ID                  where the calls of that id stand: name -> "ENTRY STREAM", or "later PREFIX"
     dingo:end:ID                   kept final reports: name -> frame
     dingo:reply:ADDRESS            stream of packs of reports
-    dingo:sent:NONCE               a batch that was sent, so that a sender who was not answered may repeat it
+    dingo:sent:PRODUCER            the number of the last batch it sent: one who was not answered may repeat it
 
 A claim is an entry that is pending in the group `dingo`. No entry is ever handed on: what is given back or taken
 from the dead becomes a new entry. So the entry's id tells one claim of a task from the next, and XACK, which says
@@ -221,11 +221,13 @@ class Script:
 
 
 _SEND = Script("""
--- ARGV: nonce, then prefix, priority, due, id, name, data of each task
-if not redis.call('SET', 'dingo:sent:' .. ARGV[1], '1', 'NX', 'EX', REPLY_SECONDS) then return 0 end
+-- ARGV: producer, number of this batch, then prefix, priority, due, id, name, data of each task
+local sent = 'dingo:sent:' .. ARGV[1]
+if tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return 0 end
+redis.call('SET', sent, ARGV[2], 'EX', REPLY_SECONDS)
 local time = clock()
 local rung = {}
-for at = 2, #ARGV, 6 do
+for at = 3, #ARGV, 6 do
   local prefix, priority, due, id, name, data = unpack(ARGV, at, at + 5)
   if put('HSETNX', prefix, 'tasks', priority, due, time, id, name, data, '') then rung[prefix] = true end
 end
@@ -456,15 +458,13 @@ class Server:
         except redis.exceptions.NoPermissionError:
             return
         numbers = re.findall(r"\d+", str(info.get("redis_version")))
-        if tuple(map(int, numbers[:2])) < OLDEST:
+        if numbers and tuple(map(int, numbers[:2])) < OLDEST:
             raise BadConfig(f"{self._shown} is Redis {info.get('redis_version')}: 6.2 or newer is needed")
         if info.get("cluster_enabled"):
             raise BadConfig(f"{self._shown} is a cluster, which cannot be a broker: use a server that is none")
         policy = info.get("maxmemory_policy", "noeviction")
         if info.get("maxmemory") and policy != "noeviction":
-            text = (
-                f"{self._shown} throws out data when its memory is full (maxmemory-policy {policy}): calls may get lost"
-            )
+            text = f"{self._shown} has maxmemory-policy {policy}: when its memory is full, it throws out calls"
             emit(30, "broker.evicts", text, {"policy": policy})
 
     @contextlib.contextmanager
@@ -619,7 +619,9 @@ class RedisProducer:
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)
-        self._unsure: dict[tuple[tuple[str, str], ...], str] = {}
+        self._name = os.urandom(12).hex()
+        self._unsure: list[tuple[str, str]] = []
+        self._first = self._next = 1
 
     def open(self, emit: Callable[..., None]) -> None:
         """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
@@ -630,13 +632,19 @@ class RedisProducer:
 
         What was not answered may be sent again: even if all of it has ended meanwhile, nothing runs twice.
         """
-        for at in range(0, len(envelopes), SEND_AT_ONCE):
-            self._send(envelopes[at : at + SEND_AT_ONCE])
-        self._unsure.clear()
+        if not envelopes:
+            return
+        calls = [(one.name, one.id) for one in envelopes]
+        if self._unsure != calls:
+            self._unsure, self._first = calls, self._next
+        for index, at in enumerate(range(0, len(envelopes), SEND_AT_ONCE)):
+            self._send(self._first + index, envelopes[at : at + SEND_AT_ONCE])
+        self._unsure = []
 
-    def _send(self, envelopes: Sequence[Envelope]) -> None:
-        calls = tuple((one.name, one.id) for one in envelopes)
-        arguments: list[Any] = [self._unsure.setdefault(calls, os.urandom(12).hex())]
+    def _send(self, number: int, envelopes: Sequence[Envelope]) -> None:
+        self._next = max(self._next, number + 1)
+        # The child of a fork is another producer.
+        arguments: list[Any] = [f"{self._name}.{os.getpid()}", number]
         for one in envelopes:
             due = "" if one.due is None else repr(one.due)
             arguments += (_prefix(one.queue), one.priority, due, one.id, one.name, _data(one, one.frame))

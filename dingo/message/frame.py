@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dingo.errors import BadMessage
 from dingo.message.task import WIRE_VERSION

@@ -255,6 +255,29 @@ def test_a_batch_sent_again_after_a_lost_answer_counts_once_even_if_it_has_ended
     assert len(claim(worker)) == 1
 
 
+def test_a_large_batch_that_broke_off_counts_once_when_it_is_sent_again(url, opened, monkeypatch):
+    producer, worker = opened(RedisProducer(url)), opened(RedisWorker(url, 30.0))
+    batch = [envelope(str(number)) for number in range(600)]
+    run, calls = producer._server.run, []
+
+    def breaks_off(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise BrokerUnavailable("gone")
+        return run(*args)
+
+    monkeypatch.setattr(producer._server, "run", breaks_off)
+    with pytest.raises(BrokerUnavailable):
+        producer.send(batch)
+    claimed = claim(worker, 1000)
+    worker.settle([Settlement(one) for one in claimed])
+    producer.send(batch)
+    claimed += claim(worker, 1000)
+    assert [one.envelope.id for one in claimed] == [one.id for one in batch]
+    producer.send(batch[:1])
+    assert len(claim(worker)) == 1
+
+
 def test_a_claim_whose_answer_was_lost_is_claimed_again(url, opened, monkeypatch):
     opened(RedisProducer(url)).send([envelope("1"), envelope("2"), envelope("3")])
     worker = opened(RedisWorker(url, 30.0))

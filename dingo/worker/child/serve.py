@@ -19,7 +19,6 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dingo.blocking import here
-from dingo.plan import _invoke, _with_context
 from dingo.worker.child.call import Call, Seat
 from dingo.worker.child.cargo import dump, dump_error, load, load_function, said
 from dingo.worker.child.wire import (
@@ -38,6 +37,7 @@ from dingo.worker.child.wire import (
     Inbox,
     pack,
 )  # fmt: skip
+from dingo.worker.invoke import through, with_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,9 +145,9 @@ class Server:
         source, invoker, takes_context = load(self._sources[number])
         run = load_function(source)
         if invoker is not None:
-            run = partial(_invoke, invoker, run)
+            run = partial(through, invoker, run)
         if takes_context:
-            run = partial(_with_context, run)
+            run = partial(with_context, run)
         self._functions[number] = run
         return run
 
