@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dingo.components import key_of
 from dingo.contracts import Envelope, ReportEnvelope
 from dingo.errors import BadMessage, BadOption
-from dingo.message.frame import decode, header_text
+from dingo.message.frame import decode, header_text, quoted
 from dingo.message.option import DEFAULT_PRIORITY
 from dingo.message.retry import Retry
 from dingo.message.signature import Signature
@@ -53,13 +53,13 @@ class Codec:
             plan.registration.fn, TaskMessage(header, job._args, job._kwargs or {})
         )
         due, expires = _moments(option, now)
-        fields: dict[str, Any] = {"id": job.id, "t": round(now, 6)}
-        if expires is not None:
-            fields["x"] = expires
         headers = option.headers if job._detail is None or job._detail.headers is None else job._detail.headers
+        text = f'{{{self._prefix(plan, reply)},"id":{quoted(job.id)},"t":{now:.6f}'
+        if expires is not None:
+            text += f',"x":{expires!r}'
         if headers:
-            fields["h"] = headers
-        text = f"{{{self._prefix(plan, reply)},{header_text(fields)}}}\n"
+            text += f",{header_text({'h': headers})}"
+        text += "}\n"
         queue = option.queue or self._config.queue
         return Envelope(queue, job.id, job.name, text.encode() + body, option.priority, due, reply)
 
@@ -84,14 +84,12 @@ class Codec:
             self._prefixes[id(plan)] = (plan, plan.option, text)
         return text
 
-    def id_of(self, frame: bytes) -> str:
-        """Return the id of the call that a report is about. Raises BadMessage."""
-        header, _ = decode(frame)
-        return str(header["id"])
-
     def report(self, frame: bytes, plan: Plan) -> Report:
         """Read a report. Raises BadMessage, BadReturn."""
-        header, body = decode(frame)
+        return self.report_of(*decode(frame), plan)
+
+    def report_of(self, header: dict[str, Any], body: bytes, plan: Plan) -> Report:
+        """Read a report whose frame has been taken apart. Raises BadMessage, BadReturn."""
         return plan.report_marshaller.decode_report(plan.registration.fn, Header(header["id"], plan.name), body)
 
     # -- at the worker ------------------------------------------------------------------------------------------
@@ -106,8 +104,8 @@ class Codec:
 
 def report_frame(report: Report, body: bytes) -> bytes:
     """Put a report's header before its body."""
-    fields = header_text({"v": WIRE_VERSION, "id": report.id, "n": report.name, "s": int(report.status)})
-    return f"{{{fields}}}\n".encode() + body
+    header = f'{{"v":{WIRE_VERSION},"id":{quoted(report.id)},"n":{quoted(report.name)},"s":{int(report.status)}}}\n'
+    return header.encode() + body
 
 
 def _moments(option: Any, now: float) -> tuple[float | None, float | None]:

@@ -75,7 +75,9 @@ class RemoteResult(Result[Any]):
     @property
     def attempt(self) -> int:
         """The attempt of the newest report; 0 before one came."""
-        return 0 if self._detail is None else self._detail.attempt
+        if self._detail is not None and self._detail.attempt:
+            return self._detail.attempt
+        return 1 if self._status in (Status.SUCCESS, Status.FAILURE) else 0
 
 
 class _Line:
@@ -313,19 +315,21 @@ class RemoteCaller:
             self.hub.emit(Origin.STORE, Level.ERROR, "report.refused", f"a report was refused: {error}", error=error)
 
     def _take_report(self, frame: bytes) -> None:
-        id = self.codec.id_of(frame)
+        header, body = decode(frame)
+        id = header["id"]
         job = self._pending.get(id)
         if job is None:
             return  # abandoned, or the same report again after a redelivery: the first one counts
         try:
-            report = self.codec.report(frame, job._plan)
+            report = self.codec.report_of(header, body, job._plan)
         except BadMessage:
             raise
         except BaseException as error:  # the value cannot be read here: the worker's code is not ours
             report = Report(id, job.name, Status.FAILURE, failure=Failure.of(Code.BAD_RETURN, error))
         if report.final:
             self._forget(job)
-            job.detail().attempt = report.attempt
+            if report.attempt != 1:
+                job.detail().attempt = report.attempt
             end(job, report)
         else:
             show(job, report)

@@ -162,6 +162,7 @@ class Link:
         self._wake_fd = wake_fd
         self._unread: deque[bytes] = deque()
         self._rest = b""
+        self._corked: list[bytes] = []
         self._ready = False
         self._coming: tuple[str, int, bool] = ("", 0, False)
         self._properties: tuple[int, bytes] = (0, b"")
@@ -193,6 +194,8 @@ class Link:
     def _prepare(self) -> None:
         self._socket = self._connection.transport.sock
         self._socket.setblocking(False)
+        # What TLS has read but not handed out is not seen by poll.
+        self._pending: Callable[[], int] = getattr(self._socket, "pending", int)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
@@ -202,6 +205,10 @@ class Link:
         """Send bytes. What comes in meanwhile is kept: a server that cannot write does not read either."""
         if not self._ready:
             self._prepare()
+        if self._corked:
+            data = b"".join((*self._corked, data))
+            self._corked.clear()
+            self._connection.bytes_sent += 1
         view = memoryview(data)
         until = monotonic() + PATIENCE
         while view:
@@ -230,8 +237,10 @@ class Link:
         """Wait for input and handle it; return early when woken. Whether there was any."""
         if not self._ready:
             self._prepare()
-        if not self._unread and not self._receive() and seconds > 0:
-            for fd, _ in self._poll.poll(math.ceil(seconds * 1000)):
+        if self._corked:
+            self.write(b"")
+        if not self._unread and not (self._pending() and self._receive()):
+            for fd, _ in self._poll.poll(max(0, math.ceil(seconds * 1000))):
                 if fd == self._wake_fd:
                     self._drain_wake()
                 else:
@@ -392,7 +401,10 @@ class Link:
             parts += (_HEAD.pack(3, 1, len(piece)), piece, _END)
 
     def ack(self, tags: Iterable[int]) -> None:
-        """Let the server forget messages, several at once where no other stands between."""
+        """Let the server forget messages, several at once where no other stands between.
+
+        It is told with what is sent next, before the next wait at the latest.
+        """
         done = {tag for tag in tags if tag in self._out}
         if not done:
             return
@@ -405,8 +417,7 @@ class Link:
         parts += [_ACK.pack(1, 1, 13, 60, 80, tag, 0, 0xCE) for tag in sorted(done) if tag > together]
         for tag in done:
             del self._out[tag]
-        self.write(b"".join(parts))
-        self._connection.bytes_sent += 1
+        self._corked += parts
 
     def declare(self, queue: str, arguments: dict[str, Any]) -> int:
         """Make a durable queue if it is not there; return how many messages wait in it (0 if it was known)."""

@@ -51,7 +51,6 @@ CREATE TABLE IF NOT EXISTS reports (
     final INTEGER NOT NULL, until REAL NOT NULL, frame BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS reports_for ON reports (reply, seq);
 CREATE UNIQUE INDEX IF NOT EXISTS reports_final ON reports (id, name) WHERE final = 1;
-CREATE INDEX IF NOT EXISTS reports_until ON reports (until);
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -404,8 +403,15 @@ class SqliteWorker:
                 self._bury(owner)
         if now - self._swept > SWEEP_EVERY:
             self._swept = now
-            with self._database.writing(self._connection) as connection:
-                connection.execute("DELETE FROM reports WHERE until < ?", (time(),))
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Throw out what was kept long enough. It is looked for without a lock, and without an index to keep up."""
+        with self._database.errors():
+            old = self._claims.execute("SELECT seq FROM reports WHERE until < ? LIMIT 10000", (time(),)).fetchall()
+        if old:
+            with self._database.writing(self._claims) as connection:
+                connection.executemany("DELETE FROM reports WHERE seq = ?", old)
 
     def _is_dead(self, owner: str, beat: float) -> bool:
         if beat < time() - self._lease:

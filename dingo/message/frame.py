@@ -18,12 +18,12 @@ from dingo.errors import BadMessage
 from dingo.message.task import WIRE_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Nobody needs more to say which task is meant and how (bytes); a longer header is not read.
 HEADER_LIMIT = 64 * 1024
 
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+_dumps: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _LENGTH = struct.Struct("!I")
 
 
@@ -35,6 +35,12 @@ def encode(header: dict[str, Any], body: bytes) -> bytes:
 def header_text(fields: dict[str, Any]) -> str:
     """Encode header fields as they stand between the braces, for those who put headers together by hand."""
     return _dumps(fields)[1:-1]
+
+
+def quoted(text: str) -> str:
+    """Return a text as JSON."""
+    # Most ids and names are plain words, and for those this is all there is to do.
+    return f'"{text}"' if text.isalnum() and text.isascii() else _dumps(text)
 
 
 def decode(frame: bytes) -> tuple[dict[str, Any], bytes]:
