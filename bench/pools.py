@@ -89,9 +89,7 @@ class AsyncPool(Pool):
         submit = self.submit
         total = 0
         for first in range(0, jobs, width):
-            total += sum(
-                await asyncio.gather(*[submit(i, i) for i in range(first, min(first + width, jobs))])
-            )
+            total += sum(await asyncio.gather(*[submit(i, i) for i in range(first, min(first + width, jobs))]))
         return total
 
     def latencies(self, jobs):

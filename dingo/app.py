@@ -151,7 +151,7 @@ class App:
         mode = f"remote | {self._parts}" if self._parts else "local"
         return f"<App {self.name!r} {mode} | {state} | {tasks}>"
 
-    # -- registering ------------------------------------------------------------------------------------------
+    # -- registering -------------------------------------------------------------------------------
 
     @overload
     def register(self, name: str, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], *,
@@ -196,7 +196,9 @@ class App:
         return _task_of(self, registration)
 
     @overload
-    def task(self, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], /) -> AsyncTask[Concatenate[Any, P], R]: ...  # noqa: E501
+    def task(
+        self, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[Concatenate[Any, P], R]: ...
     @overload
     def task(self, fn: Callable[Concatenate[_Unrelated, P], R], /) -> Task[Concatenate[Any, P], R]: ...
     @overload
@@ -265,7 +267,7 @@ class App:
         if option.id_maker is not None:
             self._components.id_maker(option.id_maker)
 
-    # -- calling ------------------------------------------------------------------------------------------------
+    # -- calling -----------------------------------------------------------------------------------
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """Call a task by name and return its Result at once.
@@ -323,7 +325,7 @@ class App:
         """Send calls as their values are consumed."""
         return stream(plan(), iterables, timeout)
 
-    # -- what stands behind a call: plans ---------------------------------------------------------------------------
+    # -- what stands behind a call: plans ----------------------------------------------------------
 
     def _ready(self, name: object) -> Callable[..., Result[Any]]:
         """Get a name ready to be called: the first call of a name comes by here."""
@@ -369,7 +371,7 @@ class App:
                     if plan.name in self._calls and self._base.get(plan.name) is plan:
                         self._calls[plan.name] = plan.call
 
-    # -- workers ----------------------------------------------------------------------------------------------------
+    # -- workers -----------------------------------------------------------------------------------
 
     def allocate(self, name: str, count: int = 1, share: int = 0, *, pool: str | None = None) -> Allocation:
         """Start `count` workers for one name now, in this process; more at each call.
@@ -415,7 +417,7 @@ class App:
             self._compile(plan, home)
             return plan
 
-    # -- hooks and events ----------------------------------------------------------------------------------------------
+    # -- hooks and events --------------------------------------------------------------------------
 
     def listen(self, origin: Origin = Origin.ALL, level: Level = Level.INFO, maxsize: int = 1000) -> Subscription:
         """Subscribe to events from these origins, from this level on; at most `maxsize` wait to be read.
@@ -459,7 +461,7 @@ class App:
         self._refresh()
         return fn
 
-    # -- looking into it ------------------------------------------------------------------------------------------------
+    # -- looking into it ---------------------------------------------------------------------------
 
     def result(self, id: str, name: str | None = None) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound (unknown, or several tasks share the id)."""
@@ -497,7 +499,7 @@ class App:
         """The same members, awaitable, for everything that may wait."""
         return Aio(self)
 
-    # -- rewiring -----------------------------------------------------------------------------------------------------------
+    # -- rewiring ----------------------------------------------------------------------------------
 
     def use(self, *components: Any, roles: Iterable[str] | None = None) -> None:
         """Replace local parts by the given components, each in every role it implements (or in `roles`).
@@ -546,7 +548,7 @@ class App:
         self._base.clear()
         self._plans.clear()
 
-    # -- opening and closing ---------------------------------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     def _open(self) -> None:
         if self._bridge is not None and not self._closed:
@@ -756,7 +758,10 @@ class App:
         return self._hub
 
     def start_worker(self, queues: tuple[str, ...] = ()) -> None:
-        """Begin to serve as a worker, from these queues (none: the default one). Raises NotAttached, BrokerUnavailable."""
+        """Begin to serve as a worker, from these queues (none: the default one).
+
+        Raises NotAttached, BrokerUnavailable, BadConfig.
+        """
         self._worker(queues)
 
     def idle(self) -> bool:
@@ -770,7 +775,7 @@ class App:
 
         serve(self)
 
-    # -- forks and exits ---------------------------------------------------------------------------------------------------------
+    # -- forks and exits ---------------------------------------------------------------------------
 
     def _start_fresh(self) -> None:
         """In the child of a fork: threads and connections are the parent's; the calls too."""
@@ -838,7 +843,9 @@ class _Decorator:
     """What `@app.task(...)` returns, as type checkers see it."""
 
     @overload
-    def __call__(self, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], /) -> AsyncTask[Concatenate[Any, P], R]: ...  # noqa: E501
+    def __call__(
+        self, fn: Callable[Concatenate[_Unrelated, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[Concatenate[Any, P], R]: ...
     @overload
     def __call__(self, fn: Callable[Concatenate[_Unrelated, P], R], /) -> Task[Concatenate[Any, P], R]: ...
     @overload

@@ -56,7 +56,7 @@ def away_on_loop() -> AbstractContextManager[None]:
 
 
 def away() -> AbstractContextManager[None]:
-    """Wrap a wait: `with away(): lock.acquire()`.
+    """Have the pool stand in for this thread; to be put around every wait (`with`).
 
     Raises RuntimeError on one of dingo's event loops: blocking it would stop every task on it.
     """

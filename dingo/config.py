@@ -33,13 +33,11 @@ LEAST_KEY_BYTES = 32  # RFC 2104 asks for keys at least as long as the digest; S
 MIB = 1024 * 1024
 
 
-# --- masking ------------------------------------------------------------------------------------------
+# -- masking ---------------------------------------------------------------------------------------
 
 _SCHEME = r"[a-z][a-z0-9+.-]*://"
 _ANY = rf"(?:(?![;,\s]+{_SCHEME}).)"  # any character, as long as no further URL of a list begins there
-_CREDENTIALS = re.compile(
-    rf"(://(?:(?!:){_ANY})*:|^(?!{_SCHEME})[^:]*:(?!//)){_ANY}*@", re.IGNORECASE | re.DOTALL
-)
+_CREDENTIALS = re.compile(rf"(://(?:(?!:){_ANY})*:|^(?!{_SCHEME})[^:]*:(?!//)){_ANY}*@", re.IGNORECASE | re.DOTALL)
 _SECRET_PARAMETER = re.compile(
     r"((?:password|passwd|pwd|passphrase|secret|token|credential|api_?key|access_?key)[\w.%-]*=)"
     rf"(?:(?!&){_ANY})*",
@@ -71,7 +69,7 @@ def _shown(value: object) -> str:
     return f"a value of type {type(value).__name__!r}"
 
 
-# --- kinds of values ----------------------------------------------------------------------------------
+# -- kinds of values -------------------------------------------------------------------------------
 
 
 class _Wrong(Exception):
@@ -284,9 +282,7 @@ def _kinds(cls: type) -> dict[str, _Kind]:
     return _kinds_of[cls]
 
 
-def _bad(
-    label: str, kind: _Kind, value: object, why: _Wrong | None = None, *, text: bool = False
-) -> BadConfig:
+def _bad(label: str, kind: _Kind, value: object, why: _Wrong | None = None, *, text: bool = False) -> BadConfig:
     right = kind.right_as_text if text else kind.right
     rest = f": {why}" if why is not None and why.args else f", not {kind.show(value)}"
     return BadConfig(f"{label} must be {right}{rest}")
@@ -347,7 +343,7 @@ def _accept_all(instance: object) -> None:
         object.__setattr__(instance, name, _accepted(name, kind, getattr(instance, name)))
 
 
-# --- the configuration --------------------------------------------------------------------------------
+# -- the configuration -----------------------------------------------------------------------------
 
 
 def _default_workers() -> int:
@@ -364,9 +360,9 @@ class Reconnect:
     Wrong or unknown fields raise `BadConfig`.
     """
 
-    policy: Annotated[
-        Literal["exponential", "fixed", "fibonacci"], _Choice("exponential", "fixed", "fibonacci")
-    ] = "exponential"
+    policy: Annotated[Literal["exponential", "fixed", "fibonacci"], _Choice("exponential", "fixed", "fibonacci")] = (
+        "exponential"
+    )
     """How the waiting time grows from one attempt to the next."""
 
     tries: Annotated[int | None, _Maybe(_Whole(1))] = None
@@ -570,7 +566,7 @@ _KUBERNETES = re.compile(
 )
 
 
-# --- YAML ---------------------------------------------------------------------------------------------
+# -- YAML ------------------------------------------------------------------------------------------
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError) -> BadConfig:
@@ -671,7 +667,7 @@ def _without_quotes(text: str) -> str:
     )
 
 
-# --- watching -----------------------------------------------------------------------------------------
+# -- watching --------------------------------------------------------------------------------------
 
 # File systems give times in steps (4 ms on Linux, 2 s on FAT): a file this young may change again without
 # its time changing, so its content is compared too.
@@ -711,9 +707,7 @@ class ConfigFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._shown_path = os.fspath(path)
-        self._path = Path(
-            path
-        ).absolute()  # a later chdir changes nothing; a symlink may be pointed elsewhere
+        self._path = Path(path).absolute()  # a later chdir changes nothing; a symlink may be pointed elsewhere
         self._polling = threading.RLock()
         self._starting = threading.Lock()
         self._subscribers: list[Callable[[Config], object]] = []

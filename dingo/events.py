@@ -160,9 +160,7 @@ class Hub:
         with self._lock:
             kept = [one for one in self._subscriptions if one is not remove]
             self._subscriptions = (*kept, add) if add is not None else tuple(kept)
-            self._followers = tuple(
-                (int(one.origin), one) for one in self._subscriptions if one.level <= Level.DEBUG
-            )
+            self._followers = tuple((int(one.origin), one) for one in self._subscriptions if one.level <= Level.DEBUG)
             floor = min((one.level for one in self._subscriptions), default=logging.CRITICAL)
             changed, self.floor = (floor != self.floor), floor
         if changed:

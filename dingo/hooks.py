@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from dingo.events import Hub
 
 
-
 @dataclass(slots=True)
 class Hooks:
     """The functions for each moment, in the order they were registered."""

@@ -149,7 +149,7 @@ class Job:
         self._watch: Watch | None = None
         self._detail: Detail | None = None
 
-    # -- the two claims ---------------------------------------------------------------------------------
+    # -- the two claims ----------------------------------------------------------------------------
 
     def start(self) -> tuple[Any, ...] | None:
         """Claim the right to run it: its arguments, or None where somebody else was first."""
@@ -200,7 +200,7 @@ class Job:
         """Whether somebody runs it, has run it or has withdrawn it."""
         return not hasattr(self, "_args")
 
-    # -- those who watch --------------------------------------------------------------------------------
+    # -- those who watch ---------------------------------------------------------------------------
 
     def watch(self, *, latch: Callable[[], object] | None = None, callback: Any = None) -> bool:
         """Be told of the end, once. False if it has ended already: then nothing was registered."""
@@ -242,7 +242,7 @@ class Job:
         for callback in watch.callbacks:
             self._plan.tell(callback, self)
 
-    # -- what it can tell -------------------------------------------------------------------------------
+    # -- what it can tell --------------------------------------------------------------------------
 
     def detail(self) -> Detail:
         """Return its detail, made now if it has none."""

@@ -144,7 +144,7 @@ class Plan:
         job.detail().previous, job.detail().follows = previous, True
         self.bridge.accept(job)
 
-    # -- what a job asks of its plan ------------------------------------------------------------------------
+    # -- what a job asks of its plan ---------------------------------------------------------------
 
     def identify(self, job: Job) -> str:
         """Give a call its id."""
@@ -254,5 +254,3 @@ def _corrected(plan: Plan, fix: Callable[[Any], Any], value: Any) -> Any:
 
 def _returned(invoker: Invoker, fn: Callable[..., Any], correct: Callable[[Any], Any], value: Any) -> Any:
     return correct(invoker.returned(fn, value))
-
-

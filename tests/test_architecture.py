@@ -46,7 +46,9 @@ def test_each_third_party_package_is_imported_behind_its_own_door_only():
 
 def test_importing_dingo_imports_no_broker_no_web_and_no_command_line_library():
     code = "import sys, dingo; print(*{name.partition('.')[0] for name in sys.modules})"
-    modules = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    modules = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert modules.isdisjoint(
         {"kombu", "amqp", "redis", "janus", "typeguard", "cloudpickle", "rich", "click", "argparse", "yaml", "msgpack"}
     )

@@ -86,9 +86,7 @@ def test_every_field_that_can_be_given_is_checked():
 @pytest.mark.parametrize("cls", [Config, Reconnect])
 def test_every_field_is_documented(cls):
     body = ast.parse(inspect.getsource(cls)).body[0].body
-    after = {
-        field.target.id: doc for field, doc in itertools.pairwise(body) if isinstance(field, ast.AnnAssign)
-    }
+    after = {field.target.id: doc for field, doc in itertools.pairwise(body) if isinstance(field, ast.AnnAssign)}
     assert [name for name, doc in after.items() if not isinstance(doc, ast.Expr)] == []
 
 

@@ -42,16 +42,14 @@ class Codec:
         self._reply = reply
         self._prefixes: dict[int, tuple[Plan, Any, str]] = {}
 
-    # -- at the caller ------------------------------------------------------------------------------------------
+    # -- at the caller -----------------------------------------------------------------------------
 
     def envelope(self, job: Job, reply: str) -> Envelope:
         """Make the envelope of a call. Raises BadArguments."""
         plan, option = job._plan, job._plan.option
         now = time()
         header = Header(job.id, job.name)
-        body = plan.marshaller.encode_task(
-            plan.registration.fn, TaskMessage(header, job._args, job._kwargs or {})
-        )
+        body = plan.marshaller.encode_task(plan.registration.fn, TaskMessage(header, job._args, job._kwargs or {}))
         due, expires = _moments(option, now)
         headers = option.headers if job._detail is None or job._detail.headers is None else job._detail.headers
         text = f'{{{self._prefix(plan, reply)},"id":{quoted(job.id)},"t":{now:.6f}'
@@ -92,7 +90,7 @@ class Codec:
         """Read a report whose frame has been taken apart. Raises BadMessage, BadReturn."""
         return plan.report_marshaller.decode_report(plan.registration.fn, Header(header["id"], plan.name), body)
 
-    # -- at the worker ------------------------------------------------------------------------------------------
+    # -- at the worker -----------------------------------------------------------------------------
 
     def report_envelope(self, job: Job, report: Report, reply: str, keep: float) -> ReportEnvelope:
         """Make the envelope of a report. Raises BadReturn."""
@@ -123,7 +121,13 @@ def _plain(name: str, value: Any) -> Any:
             raise BadOption("a Retry with a function as backoff cannot travel: give it to the task, not to one call")
         if value.on != (Exception,) or value.give_up_on:
             raise BadOption("a Retry with exception classes cannot travel: give it to the task, not to one call")
-        return {"max": value.max, "backoff": value.backoff, "base": value.base, "cap": value.cap, "jitter": value.jitter}
+        return {
+            "max": value.max,
+            "backoff": value.backoff,
+            "base": value.base,
+            "cap": value.cap,
+            "jitter": value.jitter,
+        }
     if name in ("on_success", "on_error"):
         several = (value,) if isinstance(value, Signature) else value
         return [[one.name, list(one.args), one.kwargs, one.options, one.immutable] for one in several]

@@ -90,7 +90,7 @@ class LocalBridge:
         self._exit = contextlib.ExitStack()
         self._enter_lifespan(lifespan)
 
-    # -- pools ------------------------------------------------------------------------------------------
+    # -- pools -------------------------------------------------------------------------------------
 
     def pool_for(self, plan: Plan) -> AnyPool:
         """Return where the plan's calls run: the name's own workers, or the default ones."""
@@ -199,7 +199,7 @@ class LocalBridge:
         else:
             self.state = self._exit.enter_context(manager)
 
-    # -- the full way in ----------------------------------------------------------------------------------
+    # -- the full way in ---------------------------------------------------------------------------
 
     def accept(self, job: Result[Any]) -> Result[Any]:
         """Take a call: check it on, keep it or put it into its pool.
@@ -357,7 +357,7 @@ class LocalBridge:
     def _keep(self, seconds: float, job: Job) -> None:
         self.timer.after(seconds, lambda: job)  # the alarm holds it
 
-    # -- marshalling, where that was asked for --------------------------------------------------------------
+    # -- marshalling, where that was asked for -----------------------------------------------------
 
     def _carry_task(self, job: Job) -> None:
         """Take a call's arguments through its marshaller and back. Raises BadArguments."""
@@ -393,7 +393,7 @@ class LocalBridge:
         keys = (key_of(plan.marshaller), key_of(plan.report_marshaller))
         return Header(job.id, job.name, *keys, dict(plan.option.headers))
 
-    # -- waiting for a time ---------------------------------------------------------------------------------
+    # -- waiting for a time ------------------------------------------------------------------------
 
     def wait_for(self, job: Job, due: float) -> None:
         """Hold a call until it is due."""
@@ -479,7 +479,7 @@ class LocalBridge:
     def _timer_failed(self, error: BaseException) -> None:
         self.hub.emit(Origin.SCHEDULER, Level.ERROR, "timer.failed", "an alarm raised", {"error": error}, error=error)
 
-    # -- what a call asks for ---------------------------------------------------------------------------------
+    # -- what a call asks for ----------------------------------------------------------------------
 
     def identify(self, job: Job) -> str:
         """Give a call its id, at the first look."""
@@ -513,7 +513,7 @@ class LocalBridge:
                 self._leading.discard(job)
                 self._led.notify_all()
 
-    # -- the end ----------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def close(self, timeout: float | None, *, drain: bool) -> None:
         """End everything: run what waits (`drain`) or not, wait up to `timeout` seconds, report all."""

@@ -128,9 +128,11 @@ class RemoteCaller:
         self.hub.emit(Origin.PRODUCER | Origin.STORE, level, code, message, payload)
 
     def _told_error(self, code: str, error: BaseException) -> None:
-        self.hub.emit(Origin.BRIDGE, Level.ERROR, code, f"{type(error).__name__}: {error}", {"error": error}, error=error)
+        self.hub.emit(
+            Origin.BRIDGE, Level.ERROR, code, f"{type(error).__name__}: {error}", {"error": error}, error=error
+        )
 
-    # -- what a plan asks of it ---------------------------------------------------------------------------------
+    # -- what a plan asks of it --------------------------------------------------------------------
 
     def pool_for(self, plan: Plan) -> Any:
         """Return what stands for the pool: the way out of this process."""
@@ -147,7 +149,7 @@ class RemoteCaller:
     def late(self, job: Job) -> None:
         """Nothing is put into a pool here."""
 
-    # -- the way out ----------------------------------------------------------------------------------------------
+    # -- the way out -------------------------------------------------------------------------------
 
     def accept(self, job: Job) -> Result[Any]:
         """Take a call. Raises AppClosed, BadArguments, NotAttached, QueueFull, SendUncertain (with `confirm`)."""
@@ -181,7 +183,9 @@ class RemoteCaller:
 
     def _check_possible(self, option: Any) -> None:
         if self._store is None and not option.ignore_report:
-            raise NotAttached("this app has no Store, so no report can come back: attach one, or use ignore_report=True")
+            raise NotAttached(
+                "this app has no Store, so no report can come back: attach one, or use ignore_report=True"
+            )
         for name in ("unique", "rate_limit", "max_concurrency"):
             if getattr(option, name) is not None:
                 raise NotAttached(f"option {name!r} is not supported over a broker in this version")
@@ -217,7 +221,7 @@ class RemoteCaller:
         with away():
             return passed.wait(timeout)
 
-    # -- the sender thread ------------------------------------------------------------------------------------------
+    # -- the sender thread -------------------------------------------------------------------------
 
     def _send_all(self) -> None:
         while True:
@@ -283,7 +287,7 @@ class RemoteCaller:
             self._pending.pop(job._id or "", None)
             self._room.notify()
 
-    # -- the receiver thread ------------------------------------------------------------------------------------------
+    # -- the receiver thread -----------------------------------------------------------------------
 
     def _receive_all(self) -> None:
         assert self._store is not None
@@ -334,7 +338,7 @@ class RemoteCaller:
         else:
             show(job, report)
 
-    # -- what can be asked -----------------------------------------------------------------------------------------------
+    # -- what can be asked -------------------------------------------------------------------------
 
     def cancel(self, job: Job) -> bool:
         """Withdraw a call that waits; ask for one that runs to be stopped. Its final report says what came of it."""
@@ -411,7 +415,7 @@ class RemoteCaller:
             raise NotAttached("this app has no Store to look into: attach one")
         return self._store
 
-    # -- the end -------------------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def close(self, timeout: float | None, *, drain: bool) -> None:
         """Send what stands in line, for up to `timeout` seconds; end what is still open here."""
@@ -437,7 +441,13 @@ class RemoteCaller:
         """In the child of a fork: the calls and the connections are the parent's."""
         self.closed = True
         for job in list(self._pending.values()):
-            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message="the call belongs to the parent of this process")))
+            job.finish(
+                Status.FAILURE,
+                Fault(
+                    Code.SHUTDOWN,
+                    failure=Failure(Code.SHUTDOWN, message="the call belongs to the parent of this process"),
+                ),
+            )
 
 
 def end(job: Job, report: Report) -> None:

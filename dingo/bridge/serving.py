@@ -131,7 +131,7 @@ class RemoteWorker(LocalBridge):
     def _emit(self, origin: Origin, level: Level, code: str, message: str, payload: Any = None) -> None:
         self.hub.emit(origin, level, code, message, payload)
 
-    # -- called by whoever runs jobs -------------------------------------------------------------------------
+    # -- called by whoever runs jobs ---------------------------------------------------------------
 
     def done(self, entry: Job | Settlement | ReportEnvelope) -> None:
         """Hand something to the I/O thread. It is woken once for all that comes while it sleeps."""
@@ -146,7 +146,10 @@ class RemoteWorker(LocalBridge):
             self.done(self._codec.report_envelope(job, report, job.reply, 0.0))
         except BadReturn as error:
             self.hub.emit(
-                Origin.REPORTER, Level.WARNING, "report.refused", f"{job.name} {job.id}: what it said cannot be sent: {error}"
+                Origin.REPORTER,
+                Level.WARNING,
+                "report.refused",
+                f"{job.name} {job.id}: what it said cannot be sent: {error}",
             )
 
     def wait_for(self, job: Job, due: float) -> None:
@@ -176,7 +179,7 @@ class RemoteWorker(LocalBridge):
         """Whether it holds any task."""
         return bool(self._held or self._done)
 
-    # -- the I/O thread --------------------------------------------------------------------------------------------
+    # -- the I/O thread ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
         tries = 0
@@ -186,11 +189,20 @@ class RemoteWorker(LocalBridge):
                 self._claim()
             except BrokerUnavailable as error:
                 if tries == 0:
-                    self.hub.emit(Origin.CONSUMER, Level.WARNING, "connection.lost", f"the broker does not answer: {error}")
+                    self.hub.emit(
+                        Origin.CONSUMER, Level.WARNING, "connection.lost", f"the broker does not answer: {error}"
+                    )
                 self._stop.wait(self.config.reconnect.delay(tries))
                 tries += 1
             except BaseException as error:
-                self.hub.emit(Origin.BRIDGE, Level.ERROR, "consumer.failed", f"the consumer failed: {error}", {"error": error}, error=error)
+                self.hub.emit(
+                    Origin.BRIDGE,
+                    Level.ERROR,
+                    "consumer.failed",
+                    f"the consumer failed: {error}",
+                    {"error": error},
+                    error=error,
+                )
                 self._stop.wait(LOOK)
             else:
                 if tries:
@@ -218,7 +230,9 @@ class RemoteWorker(LocalBridge):
     def _room_now(self) -> int:
         if self.config.prefetch is not None:
             return self.config.prefetch - len(self._held)
-        threads = sum(pool.count if not isinstance(pool, LoopPool) else 1000 for pool in self._pools()) or self.config.workers
+        threads = (
+            sum(pool.count if not isinstance(pool, LoopPool) else 1000 for pool in self._pools()) or self.config.workers
+        )
         ahead = 0 if self._mean is None else min(AHEAD_MOST, int(threads * AHEAD_SECONDS / max(self._mean, 1e-6)))
         return max(threads, ahead) - len(self._held)
 
@@ -230,7 +244,13 @@ class RemoteWorker(LocalBridge):
         except UnknownVersion as error:
             self._park(delivery, {"t": time()}, str(error), Code.BAD_MESSAGE)
         except BadMessage as error:
-            self.hub.emit(Origin.CONSUMER, Level.ERROR, "message.refused", f"a message was refused: {error}", {"id": delivery.envelope.id})
+            self.hub.emit(
+                Origin.CONSUMER,
+                Level.ERROR,
+                "message.refused",
+                f"a message was refused: {error}",
+                {"id": delivery.envelope.id},
+            )
             self._refuse(delivery, Failure(Code.BAD_MESSAGE, message=str(error)))
         except BadArguments as error:
             self._park(delivery, header, str(error), Code.BAD_ARGUMENTS)
@@ -294,9 +314,13 @@ class RemoteWorker(LocalBridge):
             return
         job = self._suspects.popleft()
         if not job._plan.option.redeliver and job.delivery.starts:
-            job.finish(Status.FAILURE, _fault(Code.WORKER_LOST, "its worker died while it ran, and it is not run twice"))
+            job.finish(
+                Status.FAILURE, _fault(Code.WORKER_LOST, "its worker died while it ran, and it is not run twice")
+            )
         elif job.delivery.starts >= POISONED_AT:
-            job.finish(Status.FAILURE, _fault(Code.POISONED, f"its worker died {job.delivery.starts} times while it ran"))
+            job.finish(
+                Status.FAILURE, _fault(Code.POISONED, f"its worker died {job.delivery.starts} times while it ran")
+            )
         else:
             self._suspect_running = job
             self._consumer.starting(job.delivery)
@@ -392,7 +416,7 @@ class RemoteWorker(LocalBridge):
             envelope = self._codec.report_envelope(job, report, job.reply, keep)
         return Settlement(job.delivery, Verdict.ACK, [envelope])
 
-    # -- the keeper thread ---------------------------------------------------------------------------------------------
+    # -- the keeper thread -------------------------------------------------------------------------
 
     def _tend_all(self) -> None:
         while not self._ending:
@@ -407,7 +431,7 @@ class RemoteWorker(LocalBridge):
                 self.hub.emit(Origin.CONSUMER, Level.ERROR, "keeper.failed", f"{error}", {"error": error}, error=error)
             self._stop.wait(TEND)
 
-    # -- the end ---------------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def close(self, timeout: float | None, *, drain: bool) -> None:
         """Stop claiming; let what runs end, for up to `timeout` seconds; give everything else back."""

@@ -54,7 +54,7 @@ class Result(Job, Generic[R]):
         """Name, id (if it has been asked for) and status."""
         return f"<Result {self.name}{f' {self._id}' if self._id else ''} {self.status.name}>"
 
-    # -- the value --------------------------------------------------------------------------------------
+    # -- the value ---------------------------------------------------------------------------------
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the end and return the value; `timeout` in seconds.
@@ -91,7 +91,7 @@ class Result(Job, Generic[R]):
         failed.__cause__ = fault.error
         return failed
 
-    # -- where it stands --------------------------------------------------------------------------------
+    # -- where it stands ---------------------------------------------------------------------------
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -118,7 +118,7 @@ class Result(Job, Generic[R]):
         """What the task kept last with `context.save(value)`; None before."""
         return None if self._detail is None else self._detail.saved
 
-    # -- waiting ----------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None, *, until: Status | None = None) -> bool:
         """Wait for the end, or until a status is reached; False if `timeout` seconds were not enough.
@@ -190,7 +190,7 @@ class Result(Job, Generic[R]):
             finally:
                 self.unwatch(latch=latch)
 
-    # -- what is reported about it ----------------------------------------------------------------------
+    # -- what is reported about it -----------------------------------------------------------------
 
     def reports(self) -> Channel[Report]:
         """Open a channel of all its reports, from the first one on; it ends after the final report.
@@ -204,7 +204,7 @@ class Result(Job, Generic[R]):
             end()
         return channel
 
-    # -- callbacks --------------------------------------------------------------------------------------
+    # -- callbacks ---------------------------------------------------------------------------------
 
     def add_done_callback(self, fn: Callable[[Self], object]) -> None:
         """Have `fn(result)` called once when it ends: on a dingo thread, or now if it has ended."""

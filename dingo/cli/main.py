@@ -160,5 +160,3 @@ def _purge(app: App, arguments: argparse.Namespace) -> int:
     with app:
         print(f"{app.purge(arguments.queue or app.config.queue)} calls cancelled")
     return DONE
-
-

@@ -5,7 +5,7 @@ py-amqp reads a message in nine system calls, and looks for input before each pu
 
     dingo.{queue}.{priority}            the tasks: durable quorum queues, so that a confirmed one is on disk
     dingo.later.{...}                   tasks that are not due yet, one queue for each moment; they expire into the above
-    dingo.hold.{worker}.{number}        tasks whose start is recorded: of a dead worker they expire into the above
+    dingo.hold.{worker}.{...}           tasks whose start is recorded: of a dead worker they expire into the above
     dingo.reply.{...}                   the reports for one caller; it goes when nobody has used it for an hour
 
 Everything is persistent, and confirmed before it counts. A task is acknowledged only after its report is confirmed:
@@ -91,7 +91,9 @@ class _LostError(OSError):
 
 
 class _UnconfirmedError(OSError):
-    """It broke between a publish and its confirm."""
+    """It broke between a publish and its confirm. `confirmed`: the indexes of those messages that were."""
+
+    confirmed: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class _Message:
 class Link:
     """A connection with one channel, used by one thread at a time. What comes in is put in `inbox`."""
 
-    def __init__(self, address: Address, wake_fd: int, blocked: Callable[[str], None]) -> None:
+    def __init__(self, address: Address, wake_fd: int, blocked: Callable[[str], None], heartbeat: int) -> None:
         self.inbox: deque[_Message] = deque()
         self.woken = False
         self._wake_fd = wake_fd
@@ -176,7 +178,7 @@ class Link:
         self._routes: dict[str, bytes] = {}
         self._ticked = monotonic()
         self._connection: Any = amqp.Connection(
-            heartbeat=HEARTBEAT, on_blocked=blocked, frame_writer=lambda link, _: frame_writer(link, self),
+            heartbeat=heartbeat, on_blocked=blocked, frame_writer=lambda link, _: frame_writer(link, self),
             **address.options,
         )  # fmt: skip
         # py-amqp's own calls wait in here too, so that nothing is read past us.
@@ -189,7 +191,7 @@ class Link:
             self.abandon()
             raise
 
-    # -- bytes ------------------------------------------------------------------------------------------------------
+    # -- bytes ------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         self._socket = self._connection.transport.sock
@@ -270,7 +272,7 @@ class Link:
             self._ticked = now
             self._connection.heartbeat_tick()
 
-    # -- frames -------------------------------------------------------------------------------------------------------
+    # -- frames -----------------------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
         if self._rest:
@@ -329,18 +331,20 @@ class Link:
         else:
             self._unconfirmed.discard(number)
 
-    # -- what is done with it -------------------------------------------------------------------------------------------
+    # -- what is done with it ---------------------------------------------------------------------------------
 
     def publish(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
         """Send (queue, properties, body), and return when the server has confirmed all of them."""
         if not messages:
             return
-        self.pump(0)  # a connection that has died meanwhile is found out before anything is uncertain
+        first = self._number + 1
         try:
             self._publish(messages)
             self.wait_for_confirms()
         except (OSError, amqp.AMQPError) as error:
-            raise _UnconfirmedError(f"{error}") from error
+            uncertain = _UnconfirmedError(f"{error or type(error).__name__}")
+            uncertain.confirmed = [at for at in range(len(messages)) if first + at not in self._unconfirmed]
+            raise uncertain from error
 
     def publish_then_ack(self, messages: Sequence[tuple[str, bytes, bytes]], tags: list[int]) -> None:
         """Send messages; when they are confirmed, in a later call, acknowledge the tags. Until then they are ours."""
@@ -355,7 +359,7 @@ class Link:
         while self._deferred:
             numbers, waiting, since = self._deferred[0]
             if any(number in self._unconfirmed for number in numbers):
-                if monotonic() - since > PATIENCE:
+                if monotonic() - since > PATIENCE and not self.pump(0):
                     raise _LostError(f"the server has not confirmed within {PATIENCE:.0f} s")
                 break
             tags += waiting
@@ -462,7 +466,7 @@ def _nothing(_message: Any) -> None:
     """Stand where py-amqp wants a callback: what comes in never gets there."""
 
 
-# -- properties -----------------------------------------------------------------------------------------------------
+# -- properties -----------------------------------------------------------------------------------------------
 
 
 def _short(text: str) -> bytes:
@@ -497,7 +501,9 @@ def _properties(id: str = "", name: str = "", reply: str = "", *, expiration: in
 
 
 # Flag and size of each property, in their order; None: a short text, -1: a table.
-_LAYOUT = ((15, None), (14, None), (13, -1), (12, 1), (11, 1), (10, None), (9, None), (8, None), (7, None), (6, 8), (5, None))
+_LAYOUT = (
+    (15, None), (14, None), (13, -1), (12, 1), (11, 1), (10, None), (9, None), (8, None), (7, None), (6, 8), (5, None),
+)  # fmt: skip
 
 
 def _read_properties(flags: int, data: bytes) -> tuple[str, str, str, dict[str, Any]]:
@@ -510,7 +516,7 @@ def _read_properties(flags: int, data: bytes) -> tuple[str, str, str, dict[str, 
             continue
         if size is None:
             end = at + 1 + data[at]
-            texts[bit] = data[at + 1 : end].decode()
+            texts[bit] = data[at + 1 : end].decode(errors="replace")
             at = end
         elif size < 0:
             end = at + 4 + int.from_bytes(data[at : at + 4])
@@ -522,7 +528,7 @@ def _read_properties(flags: int, data: bytes) -> tuple[str, str, str, dict[str, 
     return headers.get(_ID, texts.get(7, "")), headers.get(_NAME, texts.get(5, "")), texts.get(9, ""), headers
 
 
-# -- queues ---------------------------------------------------------------------------------------------------------
+# -- queues ---------------------------------------------------------------------------------------------------
 
 
 def _fitting(name: str) -> str:
@@ -543,8 +549,12 @@ def _declare_tasks(link: Link, queue: str, priority: int) -> tuple[str, int]:
     return name, link.declare(name, {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000})
 
 
+def _reply_queue(reply: str) -> str:
+    return _fitting(f"dingo.{reply}" if reply.startswith("reply.") else f"dingo.reply.{reply}")
+
+
 def _declare_reply(link: Link, reply: str) -> str:
-    name = _fitting(f"dingo.{reply}" if reply.startswith("reply.") else f"dingo.reply.{reply}")
+    name = _reply_queue(reply)
     link.declare(name, {"x-expires": int(REPLY_EXPIRES * 1000)})
     return name
 
@@ -584,14 +594,17 @@ def _task(link: Link, envelope: Envelope, *, due: float | None, starts: int = 0)
         headers[_DUE] = math.ceil(due * 1000)
     else:
         queue, _ = _declare_tasks(link, envelope.queue, envelope.priority)
-    return queue, _properties(envelope.id, envelope.name, envelope.reply, expiration=wait, headers=headers), envelope.frame
+    properties = _properties(envelope.id, envelope.name, envelope.reply, expiration=wait, headers=headers)
+    return queue, properties, envelope.frame
 
 
-# -- the components -------------------------------------------------------------------------------------------------
+# -- the components -------------------------------------------------------------------------------------------
 
 
 class _Part:
     """What the components share: a connection that is built when it is needed, and a way to be woken."""
+
+    _heartbeat = HEARTBEAT
 
     def __init__(self, url: str) -> None:
         self._address = Address.of(url)
@@ -651,7 +664,7 @@ class _Part:
     def _connect(self) -> Link:
         if self._pipe is None:
             raise _LostError("the component is closed")
-        return Link(self._address, self._pipe[0], self._blocked)
+        return Link(self._address, self._pipe[0], self._blocked, self._heartbeat)
 
     def _drop(self) -> None:
         link, self._link = self._link, None
@@ -674,12 +687,33 @@ class _Part:
 class AmqpProducer(_Part):
     """Publishes tasks."""
 
+    _heartbeat = 0  # its thread sleeps while nothing is to be sent, and nothing is lost with its connection
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._confirmed: set[tuple[str, str]] = set()
+
     def send(self, envelopes: Sequence[Envelope]) -> None:
-        """Publish a batch, and return when the server has confirmed it."""
-        if not envelopes:
-            return
-        with self._talking() as link:
-            link.publish([_task(link, one, due=one.due) for one in envelopes])
+        """Publish a batch, and return when the server has confirmed it. What was confirmed is not sent again."""
+        left = [one for one in envelopes if _key(one) not in self._confirmed] if self._confirmed else envelopes
+        if left:
+            self._look()
+            with self._talking() as link:
+                try:
+                    link.publish([_task(link, one, due=one.due) for one in left])
+                except _UnconfirmedError as error:
+                    self._confirmed |= {_key(left[index]) for index in error.confirmed}
+                    raise
+        self._confirmed.clear()
+
+    def _look(self) -> None:
+        """Let go of a connection that was lost while nothing was sent, so that the next is made at once."""
+        with self._busy:
+            if self._link is not None:
+                try:
+                    self._link.pump(0)
+                except (OSError, amqp.AMQPError):
+                    self._drop()
 
 
 @dataclass(slots=True, eq=False)
@@ -727,7 +761,7 @@ class AmqpWorker(_Part):
         self._forget()
         return super()._connect()
 
-    # -- claiming -----------------------------------------------------------------------------------------------------
+    # -- claiming ---------------------------------------------------------------------------------------------
 
     def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
         """Claim up to `room` tasks, the best of the first queue first."""
@@ -761,12 +795,12 @@ class AmqpWorker(_Part):
             message = link.inbox.popleft()
             place = self._consumers.get(message.consumer)
             if place is None:
-                self._returned[message.headers.get(_SERIAL, 0)] = message.tag
+                self._returned[_count(message, _SERIAL)] = message.tag
                 continue
             delivery = _delivery(link, message, *place)
             if not self._is_new(link, delivery):
                 continue
-            due = message.headers.get(_DUE, 0) / 1000
+            due = _count(message, _DUE) / 1000
             if due > now:
                 early.append((delivery, due))
             else:
@@ -778,7 +812,7 @@ class AmqpWorker(_Part):
     def _is_new(self, link: Link, delivery: Delivery) -> bool:
         """Whether this worker does not hold that task already: from a lost connection, or since it was sent twice."""
         held = self._held.get(_key(delivery.envelope))
-        if held is None:
+        if held is None or not delivery.envelope.id:
             return True
         if held.link is link:
             link.ack([delivery.token.tag])
@@ -866,7 +900,7 @@ class AmqpWorker(_Part):
         link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in claims])
         link.ack([one.tag for one in claims])
 
-    # -- settling -------------------------------------------------------------------------------------------------------
+    # -- settling ---------------------------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Publish reports and what is to come again; when that is confirmed, acknowledge. Return the stale ones.
@@ -915,7 +949,7 @@ class AmqpWorker(_Part):
         with self._talking_surely() as link:
             link.publish(_packs(link, reports))
 
-    # -- suspects -------------------------------------------------------------------------------------------------------
+    # -- suspects ---------------------------------------------------------------------------------------------
 
     def starting(self, delivery: Delivery) -> int:
         """Record a start: the task moves to a queue of this worker's, and from there back if the worker dies."""
@@ -960,7 +994,7 @@ class AmqpWorker(_Part):
         target = task_queue(envelope.queue, envelope.priority)
         name = self._holds.get(target)
         if name is None:
-            name = self._holds[target] = f"dingo.hold.{self._name}.{len(self._holds)}"
+            name = self._holds[target] = _fitting(f"dingo.hold.{self._name}.{target}")
             link.declare(
                 name,
                 {
@@ -975,7 +1009,7 @@ class AmqpWorker(_Part):
         headers = {_STARTS: claim.starts, _SUSPECT: True, _SERIAL: serial}
         return name, _properties(envelope.id, envelope.name, envelope.reply, headers=headers), envelope.frame
 
-    # -- the end ----------------------------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------------------
 
     def tend(self) -> list[Any]:
         """Return nothing: the connection says whether this worker lives, and nobody can ask for calls to be stopped."""
@@ -994,13 +1028,19 @@ class AmqpWorker(_Part):
         super().close()
 
 
+def _count(message: _Message, header: str) -> int:
+    """Return a number from the headers; whoever may publish may also have written nonsense."""
+    value = message.headers.get(header, 0)
+    return value if type(value) is int and value >= 0 else 0
+
+
 def _key(envelope: Envelope) -> tuple[str, str]:
     return envelope.name, envelope.id
 
 
 def _delivery(link: Link, message: _Message, queue: str, priority: int) -> Delivery:
-    starts = int(message.headers.get(_STARTS, 0)) if message.headers else 0
-    suspect = message.redelivered or bool(message.headers and message.headers.get(_SUSPECT))
+    starts = _count(message, _STARTS)
+    suspect = message.redelivered or _SUSPECT in message.headers
     envelope = Envelope(queue, message.id, message.name, message.body, priority, None, message.reply)
     return Delivery(envelope, _Claim(link, message.tag, envelope, monotonic(), starts), suspect, starts)
 
@@ -1066,6 +1106,16 @@ class AmqpStore(_Part):
             self._replies[tag] = reply
             link.prefetch(PREFETCH_MOST)
             link.consume(queue, tag)
+
+    def close(self) -> None:
+        """Delete the reply queues, unless there are still reports for somebody, and close the connection."""
+        self.wake()
+        if self._link is not None:
+            with contextlib.suppress(BrokerUnavailable), self._talking_surely() as link:
+                for tag, reply in self._replies.items():
+                    link.cancel(tag)
+                    link.channel.queue_delete(_reply_queue(reply), if_unused=True, if_empty=True)
+        super().close()
 
     def fetch(self, id: str, name: str | None) -> StoredCall | None:
         """Raise NotAttached."""

@@ -217,7 +217,8 @@ class SqliteProducer:
         ]  # fmt: skip
         with self._database.writing(self._connection) as connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO tasks (id, name, queue, rank, state, due, reply, frame) VALUES (?,?,?,?,?,?,?,?)",
+                "INSERT OR IGNORE INTO tasks (id, name, queue, rank, state, due, reply, frame) "
+                "VALUES (?,?,?,?,?,?,?,?)",
                 rows,
             )
         self._ringer.ring_workers()
@@ -387,7 +388,7 @@ class SqliteWorker:
         self._woken = True
         self._ringer.ring(self.owner)
 
-    # -- the dead ---------------------------------------------------------------------------------------------------
+    # -- the dead ----------------------------------------------------------------------------------
 
     def _reap(self) -> None:
         """Give what dead workers had to the living, and throw out what was kept long enough."""
@@ -397,7 +398,9 @@ class SqliteWorker:
             return
         self._reaped = now
         with self._database.errors():
-            owners = self._connection.execute("SELECT owner, beat FROM owners WHERE owner != ?", (self.owner,)).fetchall()
+            owners = self._connection.execute(
+                "SELECT owner, beat FROM owners WHERE owner != ?", (self.owner,)
+            ).fetchall()
         for owner, beat in owners:
             if self._is_dead(owner, beat):
                 self._bury(owner)
@@ -434,7 +437,9 @@ class SqliteWorker:
             connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
         with contextlib.suppress(FileNotFoundError):
             (self._database.place / f"{owner}.lock").unlink()
-        self._emit(30, "worker.lost", f"{owner} is dead: {taken} tasks it had wait again", {"owner": owner, "tasks": taken})
+        self._emit(
+            30, "worker.lost", f"{owner} is dead: {taken} tasks it had wait again", {"owner": owner, "tasks": taken}
+        )
 
     def close(self) -> None:
         """Give back what is claimed and close the file."""
@@ -526,7 +531,9 @@ class SqliteStore:
     def forget(self, id: str, name: str | None) -> bool:
         """Delete what is kept of a call."""
         with self._asking() as connection, self._database.writing(connection):
-            deleted = connection.execute("DELETE FROM reports WHERE id = ? AND (? IS NULL OR name = ?)", (id, name, name))
+            deleted = connection.execute(
+                "DELETE FROM reports WHERE id = ? AND (? IS NULL OR name = ?)", (id, name, name)
+            )
         return deleted.rowcount > 0
 
     def cancel(self, id: str, name: str) -> bool | None:

@@ -80,9 +80,7 @@ def alias_value(annotation: Any) -> Any:
     origin = typing.get_origin(annotation)
     if origin is None:
         return annotation.__value__
-    return substitute(
-        origin.__value__, dict(zip(origin.__type_params__, typing.get_args(annotation), strict=True))
-    )
+    return substitute(origin.__value__, dict(zip(origin.__type_params__, typing.get_args(annotation), strict=True)))
 
 
 def substitute(annotation: Any, arguments: Mapping[Any, Any]) -> Any:

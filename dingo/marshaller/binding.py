@@ -113,9 +113,7 @@ class Binding:
         wrong = _arity_fault(self.signature, args, kwargs) or f"the arguments cannot be checked: {error}"
         return BadArguments(f"{self.name}(): {wrong}. Signature: {self.describe()}")
 
-    def corrected(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def corrected(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments corrected, by position and by name as given. Raises `BadArguments`."""
         try:
             checked, named = self.check(*args, **kwargs)
@@ -126,9 +124,7 @@ class Binding:
         given = len(args)
         if len(checked) == given:
             return checked, named or {}
-        moved = dict(zip(list(self.signature.parameters)[given:], checked[given:], strict=False)) | (
-            named or {}
-        )
+        moved = dict(zip(list(self.signature.parameters)[given:], checked[given:], strict=False)) | (named or {})
         return checked[:given], {name: moved[name] for name in kwargs}
 
     def __repr__(self) -> str:
@@ -139,9 +135,7 @@ class Binding:
 _bindings: dict[int, weakref.ref[Binding]] = {}
 
 
-def binding_of(
-    fn: Callable[..., Any], *, name: str | None = None, types: Mapping[str, Any] | None = None
-) -> Binding:
+def binding_of(fn: Callable[..., Any], *, name: str | None = None, types: Mapping[str, Any] | None = None) -> Binding:
     """Return the binding of a function: the same one for as long as somebody holds it.
 
     Keep it: making one compiles code. `name` is the task's (the function's unless given). `types` supplies
@@ -176,7 +170,7 @@ def _name_of(fn: Any) -> str:
     return name if isinstance(name, str) else type(fn).__name__
 
 
-# --- reading the signature ----------------------------------------------------------------------------------
+# -- reading the signature -------------------------------------------------------------------------
 
 
 def _is_async(fn: Any) -> bool:
@@ -274,7 +268,7 @@ def _default(value: Any) -> str:
     return said.removesuffix(f" ({type(value).__name__})")
 
 
-# --- what is wrong with arguments that do not bind ----------------------------------------------------------
+# -- what is wrong with arguments that do not bind -------------------------------------------------
 
 
 def _arity_fault(signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
@@ -305,7 +299,7 @@ def _count(number: int) -> str:
     return "1 argument is" if number == 1 else f"{number} arguments are"
 
 
-# --- generating the code ------------------------------------------------------------------------------------
+# -- generating the code ---------------------------------------------------------------------------
 
 
 class _Compiler:
@@ -382,9 +376,7 @@ class _Compiler:
             fields = {name for _, name, _, _ in Formatter().parse(line) if name}
             self.lines.append(
                 line.format(
-                    **{name: self.own(f"to_{name}") for name in fields}
-                    | spelled
-                    | {"args": args, "kwargs": kwargs}
+                    **{name: self.own(f"to_{name}") for name in fields} | spelled | {"args": args, "kwargs": kwargs}
                 )
             )
 

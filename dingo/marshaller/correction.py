@@ -182,7 +182,7 @@ def _alias(bare: Any) -> _Made | None:
     return None, fix
 
 
-# --- scalars ------------------------------------------------------------------------------------------------
+# -- scalars ---------------------------------------------------------------------------------------
 
 
 def _fix_int(value: Any, depth: int = 0) -> Any:  # noqa: ARG001
@@ -298,7 +298,7 @@ def _path(bare: Any) -> _Made | None:
     return bare, _text_fixer(bare, bare)
 
 
-# --- choices ------------------------------------------------------------------------------------------------
+# -- choices ---------------------------------------------------------------------------------------
 
 
 def _union(bare: Any) -> _Made | None:
@@ -395,7 +395,7 @@ def _choices(cls: type[enum.Enum]) -> str:
     return f"its values are {', '.join(values)}{', ...' if len(cls) > len(values) else ''}"
 
 
-# --- records and models -------------------------------------------------------------------------------------
+# -- records and models ----------------------------------------------------------------------------
 
 
 def _record(bare: Any) -> _Made | None:
@@ -412,9 +412,7 @@ def record_corrections(record: Record) -> Callable[[], dict[str, Correction]]:
 
     A record may contain itself, and its types may come to exist later (until then it raises `Unresolved`).
     """
-    return functools.cache(
-        lambda: {name: correction(field.annotation) for name, field in record.fields.items()}
-    )
+    return functools.cache(lambda: {name: correction(field.annotation) for name, field in record.fields.items()})
 
 
 def _keys_checked(bare: Any, record: Record, value: Any) -> None:
@@ -511,7 +509,7 @@ def _loaded(bare: Any, model: Model, value: Any) -> Any:
         raise Mismatch.of(bare, value, path=path, hint=why) from error
 
 
-# --- containers ---------------------------------------------------------------------------------------------
+# -- containers ------------------------------------------------------------------------------------
 
 
 def _not_too_deep(bare: Any, value: Any, depth: int) -> None:
@@ -636,9 +634,7 @@ def _mapping_fixer(bare: Any, origin: Any, parts: tuple[Correction, Correction])
     return fix
 
 
-def _each_of(
-    names: list[Any], values: list[Any], part: Correction, depth: int, step: str
-) -> list[Any] | None:
+def _each_of(names: list[Any], values: list[Any], part: Correction, depth: int, step: str) -> list[Any] | None:
     """Correct the keys or the items of a mapping; the path to what does not fit shows its key."""
     try:
         return _each(values, part, depth)
@@ -753,7 +749,7 @@ def _mapping(bare: Any, origin: type, arguments: tuple[Any, ...]) -> _Made:
     return exact, _mapping_fixer(bare, origin, (key, item))
 
 
-# --- everything else ----------------------------------------------------------------------------------------
+# -- everything else -------------------------------------------------------------------------------
 
 
 def _class(bare: Any) -> _Made | None:

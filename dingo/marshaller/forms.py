@@ -234,8 +234,7 @@ class Codec:
         if len(others) == 1:
             return self._optional_form(self.form(others[0]))
         members = {
-            label: (correction(each), self.form(each))
-            for label, each in zip(_labels(others), others, strict=True)
+            label: (correction(each), self.form(each)) for label, each in zip(_labels(others), others, strict=True)
         }
         if all(form is PLAIN for _, form in members.values()):
             return PLAIN
@@ -273,9 +272,7 @@ class Codec:
 
     def _record_form(self, bare: Any, record: Record) -> Form:
         corrections = record_corrections(record)
-        forms = functools.cache(
-            lambda: {name: self.form(field.annotation) for name, field in record.fields.items()}
-        )
+        forms = functools.cache(lambda: {name: self.form(field.annotation) for name, field in record.fields.items()})
         whole = correction(bare)
 
         def encode(value: Any, depth: int) -> Any:
@@ -534,9 +531,7 @@ def _rebuilds(value: Any, rebuild: Callable[[], Any], attributes: Callable[[Any]
     except Exception as error:  # whatever the class raises
         raise Uncarried(f"{shown(value)} cannot be rebuilt: {error}") from error
     if not same:
-        raise Uncarried(
-            f"{shown(value)} would not arrive as it is: its class does not rebuild it from its fields"
-        )
+        raise Uncarried(f"{shown(value)} would not arrive as it is: its class does not rebuild it from its fields")
 
 
 def _has_equality(cls: Any) -> bool:
@@ -559,8 +554,7 @@ def _labels(annotations: list[Any]) -> list[str]:
     """Name the members of a Union, each name once."""
     names = [text(each) for each in annotations]
     return [
-        name if names.count(name) == 1 else f"{name}#{names[:number].count(name)}"
-        for number, name in enumerate(names)
+        name if names.count(name) == 1 else f"{name}#{names[:number].count(name)}" for number, name in enumerate(names)
     ]
 
 

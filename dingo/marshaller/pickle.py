@@ -63,9 +63,7 @@ class PickleMarshaller:
         try:
             return _dumps(fields)
         except Exception as error:  # as with a call
-            raise BadReturn(
-                f"{report.name}(): the returned value cannot be pickled: {_said(error)}"
-            ) from error
+            raise BadReturn(f"{report.name}(): the returned value cannot be pickled: {_said(error)}") from error
 
     def decode_report(self, fn: Callable[..., Any] | None, header: Header, data: bytes) -> Report:
         """Read a report; the value of a SUCCESS is corrected to the return annotation.

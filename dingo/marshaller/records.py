@@ -81,9 +81,7 @@ def record_of(annotation: Any) -> Record | None:
     if hasattr(declared, "__attrs_attrs__"):
         # Converters and validators may change what they are given.
         attributes = {each.alias: each.name for each in declared.__attrs_attrs__ if each.alias}
-        return Record(
-            declared, declared, functools.partial(_init_fields, annotation, attributes), exact=False
-        )
+        return Record(declared, declared, functools.partial(_init_fields, annotation, attributes), exact=False)
     return None
 
 
@@ -125,10 +123,7 @@ def _is_required(hint: Any, *, required: bool) -> bool:
 def _tuple_fields(annotation: Any) -> dict[str, Field]:
     declared: Any = typing.get_origin(annotation) or annotation
     hints = _hints(annotation)
-    return {
-        name: Field(name, hints.get(name, Any), name not in declared._field_defaults)
-        for name in declared._fields
-    }
+    return {name: Field(name, hints.get(name, Any), name not in declared._field_defaults) for name in declared._fields}
 
 
 def _init_fields(annotation: Any, attributes: Mapping[str, str]) -> dict[str, Field]:

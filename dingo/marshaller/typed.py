@@ -243,9 +243,7 @@ def _arguments(tree: Any, header: Header) -> tuple[list[Any], dict[str, Any]]:
     raise BadMessage(f"{header.name}(): the message holds no arguments: [args] or [args, kwargs] is expected")
 
 
-def _report_fields(
-    tree: Any, header: Header
-) -> tuple[Status, Any, Failure | None, Progress | None, int, float]:
+def _report_fields(tree: Any, header: Header) -> tuple[Status, Any, Failure | None, Progress | None, int, float]:
     try:
         status, value, failure, progress, attempt, time = _typed(tree, list)
         return (

@@ -90,7 +90,7 @@ class BrokerSuite:
                 frames += unpack(pack)
         return frames
 
-    # -- tasks ------------------------------------------------------------------------------------------------
+    # -- tasks -------------------------------------------------------------------------------------
 
     def test_what_is_sent_is_claimed_as_it_was(self, parts: Any) -> None:
         """Every field that a worker needs arrives."""
@@ -165,7 +165,7 @@ class BrokerSuite:
             waiting.join(0.05)
         assert not waiting.is_alive()
 
-    # -- settling ---------------------------------------------------------------------------------------------
+    # -- settling ----------------------------------------------------------------------------------
 
     def test_what_is_acknowledged_is_gone(self, parts: Any) -> None:
         """Another worker does not get it."""
@@ -221,7 +221,7 @@ class BrokerSuite:
         (delivery,) = self.claim(worker)
         assert worker.starting(delivery) == 1
 
-    # -- reports ----------------------------------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------------------
 
     def test_reports_come_to_their_address_once_and_in_order(self, parts: Any) -> None:
         """Intermediate and final ones."""
@@ -264,7 +264,7 @@ class BrokerSuite:
             waiting.join(0.05)
         assert not waiting.is_alive()
 
-    # -- questions about calls ----------------------------------------------------------------------------------
+    # -- questions about calls ---------------------------------------------------------------------
 
     def test_a_call_is_known_while_it_waits_is_delayed_and_runs(self, parts: Any) -> None:
         """`fetch` tells where it stands."""
@@ -369,9 +369,7 @@ class IDMakerSuite:
     def test_ids_are_texts_and_differ_across_threads(self, maker: Any) -> None:
         """4 threads draw 500 each."""
         ids: list[str] = []
-        threads = [
-            threading.Thread(target=lambda: ids.extend([maker.new_id() for _ in range(500)])) for _ in range(4)
-        ]
+        threads = [threading.Thread(target=lambda: ids.extend([maker.new_id() for _ in range(500)])) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

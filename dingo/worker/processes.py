@@ -223,7 +223,7 @@ class ProcessPool:
         """Name and size."""
         return f"<ProcessPool {self.name}: {self.count} processes>"
 
-    # -- for all threads ------------------------------------------------------------------------------------
+    # -- for all threads ---------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
         """Have a call run."""
@@ -338,7 +338,7 @@ class ProcessPool:
         with contextlib.suppress(OSError):  # it is full: the thread wakes anyway
             os.write(self._waker, b"!")
 
-    # -- the pool's thread ----------------------------------------------------------------------------------
+    # -- the pool's thread -------------------------------------------------------------------------
 
     def _live(self) -> None:
         here.forbidden, here.hub = True, self._hub
@@ -394,7 +394,7 @@ class ProcessPool:
         times += [child.heard + _STUCK for child in self._children if len(child.line) > 1 and child.open]
         return max(0.0, min(times) - now) if times else None
 
-    # -- children -------------------------------------------------------------------------------------------
+    # -- children ----------------------------------------------------------------------------------
 
     def _missing(self) -> int:
         wanted = 0 if self._stopping and not self._waiting_count() else self.count
@@ -508,7 +508,7 @@ class ProcessPool:
         else:
             self._again.appendleft(handed)
 
-    # -- stopping one call ----------------------------------------------------------------------------------
+    # -- stopping one call -------------------------------------------------------------------------
 
     def _out_of_time(self, attempt: Attempt) -> None:
         self._order(partial(self._overdue, attempt))  # called on the timer's thread
@@ -541,7 +541,7 @@ class ProcessPool:
                 return
         self._kill(child)
 
-    # -- handing calls out ----------------------------------------------------------------------------------
+    # -- handing calls out -------------------------------------------------------------------------
 
     def _waiting_count(self) -> int:
         return len(self._again) + len(self._inbox) + len(self._heap)
@@ -688,7 +688,7 @@ class ProcessPool:
             with contextlib.suppress(KeyError, ValueError):  # its socket is watched no more: it is dying
                 self._selector.modify(child.socket, events, partial(self._on_socket, child))
 
-    # -- answers --------------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def _read(self, child: Child) -> None:
         """Take what a child says. Raises EOFError, OSError (BlockingIOError: it says nothing)."""
@@ -776,7 +776,7 @@ class ProcessPool:
         payload = {"error": error} if error is not None else None
         self._hub.emit(Origin.WORKER, level, code, message, payload, error=error)
 
-    # -- forks ----------------------------------------------------------------------------------------------
+    # -- forks -------------------------------------------------------------------------------------
 
     def forget_children(self) -> None:
         """In a fork of this process: the children are the parent's, and shall not take this one for it."""

@@ -24,8 +24,9 @@ _log = logging.getLogger("dingo.worker")
 
 
 def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, burst: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT, or with `burst` until there is nothing left to do. The first lets what runs end, for `Config.grace_seconds`; the second does not.
+    """Serve until SIGTERM or SIGINT, or with `burst` until there is nothing left to do.
 
+    The first signal lets what runs end, for `Config.grace_seconds`; the second does not.
     Returns the exit code of a graceful end, 0. One by force ends the process with 1, here: what it held is given
     to another worker as soon as the broker notices.
     """

@@ -232,7 +232,7 @@ class ThreadPool:
         """Name and size."""
         return f"<ThreadPool {self.name}: {self.count} threads>"
 
-    # -- threads ----------------------------------------------------------------------------------------
+    # -- threads -----------------------------------------------------------------------------------
 
     def _start_thread(self) -> None:
         with self._lock:
@@ -311,7 +311,7 @@ class ThreadPool:
         with self._lock:
             return seat.abandoned
 
-    # -- standing in for a thread that waits ----------------------------------------------------------------
+    # -- standing in for a thread that waits -------------------------------------------------------
 
     @contextlib.contextmanager
     def stand_in(self, seat: Seat) -> Iterator[None]:
@@ -347,7 +347,7 @@ class ThreadPool:
             seat.turn = True
         return job
 
-    # -- priorities ---------------------------------------------------------------------------------------
+    # -- priorities --------------------------------------------------------------------------------
 
     def rank(self) -> None:
         """From now on serve by priority. Pools begin without: most calls have none, and a queue is faster."""
@@ -384,7 +384,7 @@ class ThreadPool:
                 heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
             return heapq.heappop(self._heap)[2] if self._heap else _NOTHING
 
-    # -- the end ------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def renew(self) -> None:
         """In the child of a fork, where none of its threads are: make it possible to look into it."""

@@ -11,11 +11,12 @@ Prints:
     [0, 2, 4, 6, 8]
 """
 
-import dingo
 from tasks import add, app, count
+
+import dingo
 
 with app:
     print(add.call(2, 3).result(timeout=30))
-    print(count.call("to be or not to be".split()).result(timeout=30))
+    print(count.call(["to", "be", "or", "not", "to", "be"]).result(timeout=30))
     print(list(app.map("add", range(5), range(5))))
     assert app.call("add", 1, 1).wait(30, until=dingo.Status.SENT)

@@ -39,9 +39,7 @@ def count_letters(context: dingo.Context, files: list[str]) -> int:
 def describe(report: dingo.Report) -> str:
     """Put a report in one line."""
     if report.progress is not None:
-        return (
-            f"{report.status.name} {report.progress.done}/{report.progress.total} {report.progress.message}"
-        )
+        return f"{report.status.name} {report.progress.done}/{report.progress.total} {report.progress.message}"
     if report.status is dingo.Status.PROGRESS:
         return f"{report.status.name} saved {report.value}"
     return f"{report.status.name} {report.value}" if report.final else report.status.name

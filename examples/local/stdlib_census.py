@@ -285,9 +285,7 @@ def main() -> int:
     modules = standard_library(parser.parse_args().limit)
     warnings.simplefilter("ignore")  # old test files have much to be warned of
     megabytes = sum(len(path.read_bytes()) for path, _ in modules) / 1e6  # also warms the disk's cache
-    console.print(
-        f"Python {sys.version.split()[0]}: {len(modules)} modules, {megabytes:.1f} MB, {WORKERS} workers"
-    )
+    console.print(f"Python {sys.version.split()[0]}: {len(modules)} modules, {megabytes:.1f} MB, {WORKERS} workers")
 
     with tempfile.TemporaryDirectory() as directory:
         with app:

@@ -1,14 +1,18 @@
 """RabbitMQ keeps the contract, as far as a broker without a memory of single calls can."""
 
+import contextlib
+import os
 import time
 
+import amqp as stock
 import pytest
+import rabbit
 
 from dingo import kombu
-from dingo.contracts import Settlement, Verdict
+from dingo.contracts import Delivery, Settlement, Verdict
 from dingo.errors import BadConfig, BrokerUnavailable, NotAttached
-from dingo.testing.suites import BrokerSuite, envelope, report
-import rabbit
+from dingo.kombu import amqp
+from dingo.testing.suites import PATIENCE, BrokerSuite, envelope, report
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +79,137 @@ class TestAmqp(BrokerSuite):
     def test_waiting_and_delayed_calls_are_listed(self, parts):
         for state in ("waiting", "delayed", "ended"):
             self.raises(parts, lambda store, state=state: store.calls(state, None))
+
+    # -- what only RabbitMQ needs -----------------------------------------------------------------------------------
+
+    def test_what_is_due_in_days_moves_on_and_is_never_early(self, parts, monkeypatch):
+        """Beyond the horizon a task waits in coarse steps."""
+        monkeypatch.setattr(amqp, "FINE_HORIZON", 0.3)
+        due = time.time() + 1.2
+        parts("producer").send([envelope("1", due=due, priority=9, reply="me")])
+        delivery = self.claim(parts("worker"))[0]
+        assert time.time() >= due
+        assert (delivery.envelope.priority, delivery.envelope.reply, delivery.suspect) == (9, "me", False)
+
+    def test_a_task_that_is_held_long_is_delivered_anew_without_being_run_again(self, parts, monkeypatch):
+        """RabbitMQ takes the channel from who holds a message for half an hour."""
+        monkeypatch.setattr(amqp, "RENEW_AFTER", 0.01)
+        parts("producer").send([envelope("1", reply="me")])
+        worker = parts("worker")
+        (delivery,) = self.claim(worker)
+        before = delivery.token.tag
+        until = time.monotonic() + PATIENCE
+        while delivery.token.tag == before and time.monotonic() < until:
+            assert worker.claim(("default",), 10, 0.05) == []
+        assert delivery.token.tag > before
+        assert worker.settle([Settlement(delivery, Verdict.ACK, [report()])]) == []
+        assert self.collect(parts("store"), 1) == [b"report of 1"]
+
+    def test_a_start_outlives_the_worker_and_makes_a_suspect(self, parts, broker):
+        """What was only claimed is a suspect without a start."""
+        parts("producer").send([envelope("started"), envelope("claimed")])
+        worker = broker.worker()
+        worker.open(lambda *_args: None)
+        first, _ = self.claim(worker)
+        assert worker.starting(first) == 1
+        worker._link._socket.close()  # as the system does when a process dies
+        other, found = parts("worker"), {}
+        while len(found) < 2:
+            found |= {one.envelope.id: (one.suspect, one.starts) for one in self.claim(other)}
+        assert found == {"started": (True, 1), "claimed": (True, 0)}
+        worker._drop()
+        worker.close()
+
+    def test_a_claim_survives_its_connection_when_the_task_comes_to_the_same_worker(self, parts):
+        """It still runs here: nobody needs to run it again."""
+        parts("producer").send([envelope("1", reply="me")])
+        worker = parts("worker")
+        (delivery,) = self.claim(worker)
+        worker._link._socket.close()
+        until = time.monotonic() + PATIENCE
+        old = delivery.token.link
+        while delivery.token.link is old and time.monotonic() < until:
+            with contextlib.suppress(BrokerUnavailable):
+                assert worker.claim(("default",), 10, 0.1) == []
+        assert worker.settle([Settlement(delivery, Verdict.ACK, [report()])]) == []
+        assert self.collect(parts("store"), 1) == [b"report of 1"]
+
+    def test_what_is_settled_after_its_connection_is_gone_is_stale(self, parts):
+        """The server has given it to another already."""
+        parts("producer").send([envelope("1")])
+        worker = parts("worker")
+        (delivery,) = self.claim(worker)
+        worker._drop()
+        late = Settlement(delivery)
+        assert worker.settle([late]) == [late]
+        assert self.claim(worker)[0].suspect
+
+    def test_what_was_fetched_in_vain_goes_to_another_worker(self, parts, monkeypatch):
+        """A worker that became slow does not keep others from working."""
+        monkeypatch.setattr(amqp, "SURPLUS_AFTER", 0.05)
+        parts("producer").send([envelope(str(number)) for number in range(20)])
+        slow, other = parts("worker"), parts("worker")
+        slow.claim(("default",), 20, 0.0)
+        slow.settle([Settlement(one, Verdict.RETURN) for one in list_of(slow)])
+        assert len(self.claim(other, 20)) == 20
+
+    def test_a_message_of_nobody_knows_what_is_handed_on(self, node, parts):
+        """What it is worth, the worker decides."""
+        worker = parts("worker")
+        worker.claim(("default",), 1, 0.0)
+        connection = stock.Connection(f"127.0.0.1:{node.port}")
+        connection.connect()
+        headers = {"x-dingo-starts": "many", "x-dingo-due": -1, "other": [1, {"a": None}]}
+        for _ in range(2):
+            message = stock.Message(b"?", application_headers=headers, content_type="text/plain", priority=3)
+            connection.channel().basic_publish(message, routing_key="dingo.default.4")
+        seen = []
+        while len(seen) < 2:
+            seen += self.claim(worker)
+        assert [(one.envelope.frame, one.starts) for one in seen] == [(b"?", 0)] * 2
+        connection.close()
+
+    @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 3_000_000])
+    def test_frames_of_any_size_arrive(self, parts, size):
+        """Empty, just one AMQP frame, a little more, many."""
+        task = envelope("x" * 200, name="ü" * 200)
+        task.frame = os.urandom(size)
+        parts("producer").send([task])
+        (delivery,) = self.claim(parts("worker"))
+        assert delivery.envelope.frame == task.frame
+        assert (delivery.envelope.id, delivery.envelope.name) == (task.id, task.name)
+
+
+def list_of(worker):
+    return [Delivery(claim.envelope, claim) for claim in worker._held.values()]
+
+
+def test_slots_are_never_too_late_to_be_exact():
+    """The next moment is after now; only the last, fine one may be after the due time, by less than its width."""
+    now = 1_800_000_000.123
+    for delay in (0.001, 0.05, 1, 59.9, 60.1, 100, 3600, 86400, 30 * 86400, 3000 * 86400):
+        moment, width = amqp.slot_of(now + delay, now)
+        assert moment > now
+        if width == amqp.SLOT:
+            assert -1e-6 <= moment - (now + delay) < width + 1e-6
+        else:
+            assert now + min(delay, amqp.FAR) * 0.9 < moment <= now + delay
+            assert (64 * width + 120) * 1000 < 2**32
+
+
+def test_urls_are_read_and_wrong_ones_refused():
+    options = amqp.Address.of("amqps://me:p%40ss@host:1234/my%2Fhost?verify=none").options
+    assert (options["host"], options["userid"], options["password"]) == ("host:1234", "me", "p@ss")
+    assert options["virtual_host"] == "my/host"
+    for url in ("amqp://host:port/", "amqp://host/?colour=red"):
+        with pytest.raises(BadConfig):
+            kombu.producer(url)
+
+
+def test_a_server_that_is_not_there_is_told():
+    (port,) = rabbit.free_ports(1)
+    worker = kombu.worker(f"amqp://guest:secret@127.0.0.1:{port}/")
+    with pytest.raises(BrokerUnavailable, match="guest:") as caught:
+        worker.open(lambda *_args: None)
+    assert "secret" not in str(caught.value)
+    worker.close()

@@ -14,7 +14,7 @@ import dingo
 
 PATIENCE = 30.0
 
-TASKS = '''
+TASKS = """
 import os, time
 import dingo
 
@@ -56,7 +56,7 @@ def once() -> None:
 @app.task
 def fail() -> None:
     raise ValueError("no")
-'''
+"""
 
 
 @pytest.fixture

@@ -157,9 +157,7 @@ untyped = st.recursive(
         st.frozensets(st.integers() | texts, max_size=4),
         st.dictionaries(texts, inner, max_size=3),
         st.dictionaries(st.sampled_from(["~", "~tuple", "~x", "~dict", "~member", "a"]), inner, max_size=1),
-        st.dictionaries(
-            st.integers() | texts | st.tuples(st.integers(), texts) | st.dates(), inner, max_size=3
-        ),
+        st.dictionaries(st.integers() | texts | st.tuples(st.integers(), texts) | st.dates(), inner, max_size=3),
     ),
     max_leaves=12,
 )

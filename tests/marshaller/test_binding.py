@@ -101,9 +101,7 @@ def test_unannotated_arguments_are_passed_as_they_are():
 
 
 def test_parameters_may_have_any_name():
-    def fn(
-        type: int, fix: int, _: int, __type: int, _fix_type: int, len=None, *args: int, check=1, **kwargs: int
-    ): ...
+    def fn(type: int, fix: int, _: int, __type: int, _fix_type: int, len=None, *args: int, check=1, **kwargs: int): ...
 
     result = bound(fn, 1.0, 2.0, 3.0, 4.0, 5.0, None, 6.0, check=7, _missing=8.0)
     assert result == ((1, 2, 3, 4, 5, None, 6), {"check": 7, "_missing": 8})
@@ -120,9 +118,7 @@ calls = st.tuples(
 )
 
 
-@pytest.mark.parametrize(
-    "fn", [mixed, only_position, add, lambda a, b=1, *, c, d=2: (a, b, c, d), lambda *a: a]
-)
+@pytest.mark.parametrize("fn", [mixed, only_position, add, lambda a, b=1, *, c, d=2: (a, b, c, d), lambda *a: a])
 @settings(max_examples=150, deadline=None)
 @given(call=calls)
 def test_what_python_would_bind_is_bound_the_same(fn, call):
@@ -195,16 +191,11 @@ def test_the_path_to_a_wrong_element():
     def total(prices: list[Price]): ...
 
     wrong = [{"amount": "1"}, {"amount": "2"}, {"amount": 3.9}]
-    assert (
-        refusal(total, wrong) == "total(): argument 'prices' at [2].amount: expected Decimal, got 3.9 (float)"
-    )
+    assert refusal(total, wrong) == "total(): argument 'prices' at [2].amount: expected Decimal, got 3.9 (float)"
 
 
 def test_a_wrong_surplus_argument():
-    assert (
-        refusal(mixed, 1, 2, 3, 4, "5", key=1)
-        == "mixed(): argument '*rest' at [1]: expected int, got '5' (str)"
-    )
+    assert refusal(mixed, 1, 2, 3, 4, "5", key=1) == "mixed(): argument '*rest' at [1]: expected int, got '5' (str)"
 
 
 def test_a_wrong_surplus_keyword():
@@ -320,9 +311,7 @@ def test_the_return_annotation_of_async_is_that_of_the_awaited_value():
 
 
 def test_describe():
-    def fn(
-        a, b: int | None = None, /, c: "list[Decimal]" = (), *rest: str, d: Any, **extra: float
-    ) -> None: ...
+    def fn(a, b: int | None = None, /, c: "list[Decimal]" = (), *rest: str, d: Any, **extra: float) -> None: ...
 
     assert binding_of(fn).describe() == (
         "fn(a, b: int | None = None, /, c: list[Decimal] = (), *rest: str, d: Any, **extra: float) -> None"

@@ -379,9 +379,7 @@ values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.lists(inner, max_size=2).map(tuple)
-        | st.dictionaries(
-            st.sampled_from(["x", "y", "value", "children", "start", "end", "street"]), inner, max_size=3
-        )
+        | st.dictionaries(st.sampled_from(["x", "y", "value", "children", "start", "end", "street"]), inner, max_size=3)
     ),
     max_leaves=8,
 )

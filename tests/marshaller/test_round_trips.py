@@ -127,9 +127,7 @@ reports = st.builds(
     untyped,
     st.none() | st.builds(Failure, st.sampled_from(Code), st.text(), st.text(st.characters()), st.text()),
     st.none()
-    | st.builds(
-        Progress, st.floats(allow_nan=False) | st.integers(), st.none() | st.integers(), st.none() | st.text()
-    ),
+    | st.builds(Progress, st.floats(allow_nan=False) | st.integers(), st.none() | st.integers(), st.none() | st.text()),
     st.integers(0, 100),
     st.floats(0, 1e11),
 )
@@ -397,9 +395,7 @@ def test_the_refusal_names_the_keyword(marshaller):
 
 @each_typed
 def test_a_class_that_an_annotation_would_carry_says_so(marshaller):
-    with pytest.raises(
-        BadArguments, match="a Point cannot be carried by the .* unless the annotation says so"
-    ):
+    with pytest.raises(BadArguments, match="a Point cannot be carried by the .* unless the annotation says so"):
         carried(marshaller, untyped_task, Point(1))
 
 

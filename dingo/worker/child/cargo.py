@@ -51,7 +51,7 @@ def said(error: BaseException) -> str:
     return f"{failure.type}: {failure.message}"
 
 
-# -- functions ----------------------------------------------------------------------------------------------
+# -- functions -------------------------------------------------------------------------------------
 
 
 def dump_function(fn: Callable[..., Any]) -> bytes:
@@ -94,7 +94,7 @@ def _find(module: str, name: str) -> Callable[..., Any]:
     return found.fn if isinstance(found, Task) else found
 
 
-# -- calls --------------------------------------------------------------------------------------------------
+# -- calls -----------------------------------------------------------------------------------------
 
 
 def dump_call(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any] | None, facts: Any) -> bytes:
@@ -116,7 +116,7 @@ def _culprit(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     return "what its context holds"
 
 
-# -- exceptions ---------------------------------------------------------------------------------------------
+# -- exceptions ------------------------------------------------------------------------------------
 
 
 def dump_error(error: BaseException) -> bytes:
@@ -147,7 +147,7 @@ def _load_error(data: bytes | None) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-# -- pickling with a say in it ------------------------------------------------------------------------------
+# -- pickling with a say in it ---------------------------------------------------------------------
 
 
 def dump_with(reduce: Callable[[Any], Any], value: Any) -> bytes:

@@ -109,7 +109,7 @@ class Child:
             with contextlib.suppress(OSError):  # it is dead
                 os.write(self._recalls, b"!")
 
-    # -- its end --------------------------------------------------------------------------------------------
+    # -- its end -----------------------------------------------------------------------------------
 
     def freeze(self) -> None:
         """Stop it where it is: after this it answers nothing more."""

@@ -85,7 +85,7 @@ class Server:
         self._seat = Seat()
         here.seat = self._seat
 
-    # -- the main thread ------------------------------------------------------------------------------------
+    # -- the main thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run what comes."""
@@ -176,7 +176,7 @@ class Server:
         self._exit.callback(leave)
         return state
 
-    # -- talking to the parent ------------------------------------------------------------------------------
+    # -- talking to the parent ---------------------------------------------------------------------
 
     def send(self, kind: int, number: int = 0, extra: int = 0, payload: bytes = b"") -> None:
         """Send a frame, from any thread. Where that cannot be, this process is of no use: it ends."""
