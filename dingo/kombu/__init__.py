@@ -16,7 +16,7 @@ from dingo.errors import BadConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_KNOWN = "amqp://host/vhost, sqlite:///file.db, memory://name"
+_KNOWN = "amqp://host/vhost, redis://host:6379/0, sqlite:///file.db, memory://name"
 
 
 def producer(url: str, config: Config | None = None) -> Any:

@@ -148,6 +148,7 @@ local function move(owner, stream, entry, due, time, data, suspect)
   if redis.call('SREM', 'dingo:stop:' .. owner, place) == 1 or string.find(mark, 'x') then flags = flags .. 'x' end
   mark = (starts ~= '0' or flags ~= '') and starts .. flags or ''
   redis.call('XDEL', stream, entry)
+  if #old < 12 then return end  -- not ours, and nothing that could stop others from being given back
   local id, name = call_of(old)
   put('HSET', prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
   ring(prefix)
@@ -600,11 +601,13 @@ def _data(envelope: Envelope, frame: bytes) -> bytes:
 
 
 def _parse(data: bytes) -> tuple[str, str, str, bytes]:
-    """Take id, name, reply and frame out of what `_data` made."""
+    """Take id, name, reply and frame out of what `_data` made. Raises ValueError, struct.error for other things."""
     length, name_length, reply_length = _LENGTHS.unpack_from(data)
     name_at = _LENGTHS.size + length
     reply_at = name_at + name_length
     frame_at = reply_at + reply_length
+    if frame_at > len(data):
+        raise ValueError("cut")
     texts = data[_LENGTHS.size : name_at], data[name_at:reply_at], data[reply_at:frame_at]
     return texts[0].decode(), texts[1].decode(), texts[2].decode(), data[frame_at:]
 
@@ -717,8 +720,18 @@ class RedisWorker:
         for stream, entries in streams:
             queue, priority = _queue(stream), int(stream[-1:])
             for entry, fields in entries:
-                claimed.append(self._delivery(queue, priority, (stream, entry), fields))
+                try:
+                    claimed.append(self._delivery(queue, priority, (stream, entry), fields))
+                except (ValueError, IndexError, struct.error):
+                    self._refuse(queue, stream, entry)
         return claimed, None if wait < 0 else wait / 1000
+
+    def _refuse(self, queue: str, stream: bytes, entry: bytes) -> None:
+        """Delete what is no task of ours, so that it stands in nobody's way."""
+        self._server.do("XACK", stream, "dingo", entry)
+        self._server.do("XDEL", stream, entry)
+        text = f"entry {entry.decode()} of queue {queue!r} was deleted: it is not dingo's"
+        self._emit(40, "message.refused", text, {"queue": queue, "entry": entry.decode()})
 
     def _delivery(self, queue: str, priority: int, token: tuple[bytes, bytes], fields: list[bytes]) -> Delivery:
         call_id, name, reply, frame = _parse(fields[1])
@@ -911,8 +924,9 @@ class RedisStore:
             if state == "ended":
                 return list(self._ended())
             prefixes = [_prefix(queue).encode()] if queue else sorted(self._server.client.smembers("dingo:queues"))
-            list_one = self._delayed if state == "delayed" else self._waiting
-            return [call for prefix in prefixes for call in list_one(prefix)]
+            if state == "delayed":
+                return [call for prefix in prefixes for call in self._delayed(prefix)]
+            return [call for prefix in prefixes for call in self._here(prefix, state)]
 
     def _ended(self) -> Iterator[StoredCall]:
         for key in self._server.client.scan_iter(match="dingo:end:*", count=_PAGE):
@@ -925,15 +939,19 @@ class RedisStore:
             at = int(length)
             yield StoredCall(rest[:at].decode(), rest[at:].decode(), "delayed", None, _queue(prefix), due)
 
-    def _waiting(self, prefix: bytes) -> Iterator[StoredCall]:
+    def _here(self, prefix: bytes, state: str) -> Iterator[StoredCall]:
+        """List what has been claimed ("running"), or what has not ("waiting")."""
         client = self._server.client
-        for stream in client.zrange(prefix + b"levels", 0, -1):
+        streams = client.smembers(prefix + b"streams")
+        for stream in sorted(streams, key=lambda one: (-int(one[-1:]), b":tasks:" in one)):
             groups = client.xinfo_groups(stream) if client.exists(stream) else []
-            last = groups[0]["last-delivered-id"] if groups else b"0-0"
-            while entries := client.xrange(stream, b"(" + last, count=_PAGE):
-                last = entries[-1][0]
+            read = groups[0]["last-delivered-id"] if groups else b"0-0"
+            at, end = (b"(" + read, b"+") if state == "waiting" else (b"-", read)
+            while entries := client.xrange(stream, at, end, count=_PAGE):
+                at = b"(" + entries[-1][0]
                 for _, fields in entries:
-                    yield StoredCall(*_parse(fields[b"d"])[:2], "waiting", None, _queue(prefix))
+                    with contextlib.suppress(KeyError, ValueError, struct.error):  # what a worker would refuse
+                        yield StoredCall(*_parse(fields[b"d"])[:2], state, None, _queue(prefix))
 
     def close(self) -> None:
         """Close the connections."""

@@ -52,8 +52,8 @@ def opened():
     """Open components; all are closed with the test."""
     parts = []
 
-    def opened(part):
-        part.open(lambda *_args: None)
+    def opened(part, emit=lambda *_event: None):
+        part.open(emit)
         parts.append(part)
         return part
 
@@ -230,6 +230,30 @@ def test_a_token_heard_without_room_wakes_another_worker(url, opened):
     assert [one.envelope.id for one in claimed] == ["1"]
 
 
+def test_what_is_no_task_of_ours_is_deleted_with_an_event_and_harms_nobody(url, opened):
+    producer = opened(RedisProducer(url))
+    told = []
+    worker = opened(RedisWorker(url, 30.0), lambda *event: told.append(event[:2]))
+    producer.send([envelope("1")])
+    with redis.Redis.from_url(url) as client:
+        for fields in ({"d": b"no"}, {"d": b"\xff" * 12 + b"no"}, {"d": b"\0\0\0\1" * 3 + b"\xff\xff\xff"}):
+            client.xadd("dingo:{default}:tasks:4", fields)
+        producer.send([envelope("2")])
+        assert [one.id for one in opened(RedisStore(url)).calls("waiting", None)] == ["1", "2"]
+        assert [one.envelope.id for one in claim(worker)] == ["1", "2"]
+        assert client.xlen("dingo:{default}:tasks:4") == 2
+    assert told == [(40, "message.refused")] * 3
+
+
+def test_calls_are_listed_in_the_order_they_would_run(url, opened):
+    store, worker = opened(RedisStore(url)), opened(RedisWorker(url, 30.0))
+    opened(RedisProducer(url)).send([envelope(str(number), priority=number % 3) for number in range(6)])
+    first, _ = claim(worker, 2)
+    worker.settle([Settlement(first, Verdict.RETURN)])
+    assert [one.id for one in store.calls("waiting", None)] == ["2", "1", "4", "0", "3"]
+    assert [one.id for one in store.calls("running", "default")] == ["5"]
+
+
 def test_an_idle_worker_hardly_asks(url, opened):
     worker = opened(RedisWorker(url, 30.0))
     with redis.Redis.from_url(url) as client:
@@ -400,9 +424,7 @@ def test_data_of_a_newer_version_is_refused(url, opened):
 def test_a_server_that_may_throw_out_calls_is_told_of(own_redis, opened):  # noqa: F811
     server = own_redis("--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     told = []
-    producer = RedisProducer(server.url)
-    producer.open(lambda *event: told.append(event))
-    producer.close()
+    opened(RedisProducer(server.url), lambda *event: told.append(event))
     assert [(level, code, payload) for level, code, _, payload in told] == [
         (30, "broker.evicts", {"policy": "allkeys-lru"})
     ]
