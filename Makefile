@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test servers check bench docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -13,8 +13,16 @@ demo: $(VENV)/.demo  ## parse the standard library in a pool: then on worker pro
 	@$(BIN)/python examples/local/stdlib_census.py
 	@$(BIN)/python examples/distributed/census_survives_a_kill.py
 
-test: $(VENV)/.test  ## set up all that the tests need, then run them
+test: $(VENV)/.test servers  ## set up all that the tests need, then run them
 	@$(BIN)/python -m pytest -q
+
+# The tests start servers of their own from these binaries. Root on Debian installs what is missing; elsewhere
+# the tests that need it are skipped, and say so.
+servers:
+	@for one in redis-server rabbitmq-server; do \
+	  command -v $$one >/dev/null || [ -x /usr/sbin/$$one ] || { \
+	    [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing $$one ..." && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$one >/dev/null; } || true; done
 
 check: $(VENV)/.check  ## lint, types, and the direction of imports
 	$(BIN)/ruff check dingo tests examples bench

@@ -47,7 +47,7 @@ class Node:
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="dingo-rabbit-"))
-        self.port, self.dist = free_ports(2)
+        self.port, self.tls_port, self.dist = free_ports(3)
         self.name = f"dingo{os.getpid()}p{self.port}@localhost"
         self.process = None
 
@@ -55,11 +55,35 @@ class Node:
     def url(self):
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
+    @property
+    def certificate(self):
+        return self.home / "cert.pem"
+
+    @property
+    def tls_url(self):
+        return f"amqps://guest:guest@localhost:{self.tls_port}/"
+
+    def _tls(self):
+        """Return the configuration of a listener for TLS, with a certificate made here."""
+        if shutil.which("openssl") is None:
+            return ""
+        key = self.home / "key.pem"
+        if not key.exists():
+            command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+            alternative = ["-addext", "subjectAltName=DNS:localhost"]
+            files = ["-keyout", str(key), "-out", str(self.certificate)]
+            subprocess.run([*command.split(), *alternative, *files], check=True, capture_output=True)
+        return (
+            f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\nssl_options.certfile = {self.certificate}\n"
+            f"ssl_options.keyfile = {key}\nssl_options.cacertfile = {self.certificate}\n"
+            "ssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n"
+        )
+
     def _environment(self):
         config = self.home / "rabbitmq.conf"
         config.write_text(
             f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.file.level = warning\n"
-            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.8\n"
+            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.8\n" + self._tls()
         )
         plugins = self.home / "enabled_plugins"
         plugins.write_text("[].\n")
@@ -74,7 +98,8 @@ class Node:
             "RABBITMQ_CONFIG_FILE": str(config),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
             "RABBITMQ_PID_FILE": str(self.home / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f'-setcookie dingo{self.port} -kernel inet_dist_use_interface {{127,0,0,1}}',
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-setcookie dingo{self.port} "
+            "-kernel inet_dist_use_interface {127,0,0,1}",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
 

@@ -56,6 +56,13 @@ class RedisServer:
         except OSError:
             return False
 
+    def flush(self) -> None:
+        """Throw out everything it holds."""
+        import redis
+
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+
     def kill(self) -> None:
         """As a power cut would."""
         if self.process is not None:

@@ -4,7 +4,7 @@ Connecting, declaring and consuming are py-amqp's; publishing, acknowledging and
 py-amqp reads a message in nine system calls, and looks for input before each publish.
 
     dingo.{queue}.{priority}            the tasks: durable quorum queues, so that a confirmed one is on disk
-    dingo.later.{...}                   tasks that are not due yet, one queue for each moment; they expire into the above
+    dingo.later.{...}                   tasks that are not due yet, one queue per moment; they expire into the above
     dingo.hold.{worker}.{...}           tasks whose start is recorded: of a dead worker they expire into the above
     dingo.reply.{...}                   the reports for one caller; it goes when nobody has used it for an hour
 
@@ -73,13 +73,14 @@ BACKLOG_WAIT = 1.0
 PACK_LIMIT = 1 << 20
 
 _STARTS, _SUSPECT, _DUE, _SERIAL = "x-dingo-starts", "x-dingo-suspect", "x-dingo-due", "x-dingo-serial"
+_REPLY = "dingo.reply."
 _ID, _NAME = "x-dingo-id", "x-dingo-name"
 _HEAD = struct.Struct(">BHI")
 _METHOD = struct.Struct(">HH")
 _CONTENT = struct.Struct(">HHQH")
 _ACK = struct.Struct(">BHIHHQBB")
 _END = b"\xce"
-_DELIVER, _CONFIRMED, _REFUSED, _CHANNEL_CLOSE = (60, 60), (60, 80), (60, 120), (20, 40)
+_DELIVER, _RETURNED, _CONFIRMED, _REFUSED, _CHANNEL_CLOSE = (60, 60), (60, 50), (60, 80), (60, 120), (20, 40)
 _NO_STORE = (
     "RabbitMQ keeps nothing of single calls, so it cannot {what}: "
     'add a redis or sqlite backend (option "backend") that does'
@@ -317,6 +318,8 @@ class Link:
             self._coming = (data[5:end].decode(), int.from_bytes(data[end : end + 8]), bool(data[end + 8]))
         elif method in {_CONFIRMED, _REFUSED}:
             self._confirm(int.from_bytes(data[4:12]), multiple=bool(data[12] & 1), refused=method == _REFUSED)
+        elif method == _RETURNED:
+            raise _LostError("a queue was deleted meanwhile")  # the next connection makes it again
         elif method == _CHANNEL_CLOSE:
             raise _LostError(data[7 : 7 + data[6]].decode(errors="replace"))
         else:
@@ -394,7 +397,9 @@ class Link:
     def _put(self, parts: list[bytes], queue: str, properties: bytes, body: bytes) -> None:
         route = self._routes.get(queue)
         if route is None:
-            method = _METHOD.pack(60, 40) + b"\0\0\0" + _short(queue) + b"\0"
+            # A task for a queue that is gone comes back, and is sent again. A report may vanish with who waited for it.
+            mandatory = b"\0" if queue.startswith(_REPLY) else b"\1"
+            method = _METHOD.pack(60, 40) + b"\0\0\0" + _short(queue) + mandatory
             route = self._routes[queue] = _HEAD.pack(1, 1, len(method)) + method + _END
         parts += (
             route, _HEAD.pack(2, 1, len(properties) + 12), b"\0\x3c\0\0", len(body).to_bytes(8), properties, _END,
@@ -432,7 +437,9 @@ class Link:
             self._declared.clear()
             self._routes.clear()
         self._declared[queue] = now
-        return int(self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments).message_count)
+        return int(
+            self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments).message_count
+        )
 
     def prefetch(self, count: int) -> None:
         """Let the consumers made from now on have so many unacknowledged messages each (0: any number)."""
@@ -550,7 +557,7 @@ def _declare_tasks(link: Link, queue: str, priority: int) -> tuple[str, int]:
 
 
 def _reply_queue(reply: str) -> str:
-    return _fitting(f"dingo.{reply}" if reply.startswith("reply.") else f"dingo.reply.{reply}")
+    return _fitting(_REPLY + reply.removeprefix("reply."))
 
 
 def _declare_reply(link: Link, reply: str) -> str:
@@ -749,6 +756,7 @@ class AmqpWorker(_Part):
         self._returned: dict[int, int] = {}
         self._waiting: dict[str, list[deque[Delivery]]] = {}
         self._expected = 0
+        self._taken = False
         self._enough = self._renewed = monotonic()
 
     def open(self, emit: Callable[..., None]) -> None:
@@ -829,6 +837,7 @@ class AmqpWorker(_Part):
                     if self._is_new(link, delivery):
                         self._held[_key(delivery.envelope)] = delivery.token
                         claimed.append(delivery)
+        self._taken = self._taken or bool(claimed)
         return claimed
 
     def _keep_up(self, link: Link, queues: Sequence[str], room: int) -> None:
@@ -844,11 +853,17 @@ class AmqpWorker(_Part):
         if now - self._renewed > RENEW_AFTER / 10:
             self._renewed = now
             self._move([one for one in self._held.values() if self._is_ours(one) and now - one.since > RENEW_AFTER])
-        if sum(len(line) for lines in self._waiting.values() for line in lines) <= want:
-            self._enough = now
+        self._share(link, want, now)
+
+    def _share(self, link: Link, want: int, now: float) -> None:
+        """Put back what was fetched and cannot be run soon; fetch no more until there is room. Others may have it."""
+        waiting = sum(len(line) for lines in self._waiting.values() for line in lines)
+        if waiting == 0 or (self._taken and waiting <= want):
+            self._enough, self._taken = now, False
         elif now - self._enough > SURPLUS_AFTER:
             self._enough = now
-            self._give_back(link, want)
+            self._unsubscribe(link)
+            self._put_back(link, self._unstarted(link))
 
     def _subscribe(self, link: Link, queue: str, prefetch: int) -> None:
         """Consume from the queues of all priorities, the best first; the prefetch of a consumer cannot be changed."""
@@ -867,14 +882,6 @@ class AmqpWorker(_Part):
             link.consume(name, tag)
         for tag in old:
             link.cancel(tag, wait=False)
-
-    def _give_back(self, link: Link, want: int) -> None:
-        """Subscribe to less, and let others have what waits here."""
-        for queue, prefetch in list(self._prefetch.items()):
-            if prefetch > want:
-                self._subscribe(link, queue, want)
-        self._expected = 0
-        self._put_back(link, self._unstarted(link))
 
     def _unsubscribe(self, link: Link) -> None:
         """Get no more tasks, until the next claim that has room."""
@@ -921,7 +928,7 @@ class AmqpWorker(_Part):
                 if again:
                     link.wait_for_confirms()
         for one in settlements:
-            claim = one.delivery.token
+            claim: _Claim = one.delivery.token
             claim.tag = 0
             if self._held.get(_key(claim.envelope)) is claim:
                 del self._held[_key(claim.envelope)]
@@ -979,12 +986,14 @@ class AmqpWorker(_Part):
                 messages.append(self._held_copy(link, claim, self._numbers))
             link.publish(messages)
             until = monotonic() + PATIENCE
+            self._sort(link)
             while not all(serial in self._returned for serial in serials):
                 if monotonic() > until:
                     raise _LostError("the server did not deliver what it took")
-                link.pump(0.1)
+                link.pump(1.0)
                 self._sort(link)
             link.ack([claim.tag for claim in claims])
+            link.write(b"")  # at once: what comes of it may end this process
             for serial, claim in serials.items():
                 claim.tag = self._returned.pop(serial)
                 claim.since = monotonic()

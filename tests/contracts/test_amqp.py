@@ -9,8 +9,8 @@ import pytest
 import rabbit
 
 from dingo import kombu
-from dingo.contracts import Delivery, Settlement, Verdict
-from dingo.errors import BadConfig, BrokerUnavailable, NotAttached
+from dingo.contracts import Settlement, Verdict
+from dingo.errors import BadConfig, BrokerUnavailable, NotAttached, SendUncertain
 from dingo.kombu import amqp
 from dingo.testing.suites import PATIENCE, BrokerSuite, envelope, report
 
@@ -147,11 +147,43 @@ class TestAmqp(BrokerSuite):
     def test_what_was_fetched_in_vain_goes_to_another_worker(self, parts, monkeypatch):
         """A worker that became slow does not keep others from working."""
         monkeypatch.setattr(amqp, "SURPLUS_AFTER", 0.05)
+        slow, other, ids = parts("worker"), parts("worker"), []
+        assert slow.claim(("default",), 20, 0.0) == []  # it could run 20 at once
         parts("producer").send([envelope(str(number)) for number in range(20)])
-        slow, other = parts("worker"), parts("worker")
-        slow.claim(("default",), 20, 0.0)
-        slow.settle([Settlement(one, Verdict.RETURN) for one in list_of(slow)])
-        assert len(self.claim(other, 20)) == 20
+        ids += [one.envelope.id for one in self.claim(slow, 1)]
+        until = time.monotonic() + PATIENCE
+        while len(ids) < 20 and time.monotonic() < until:
+            assert slow.claim((), 0, 0.05) == []
+            claimed = other.claim(("default",), 20, 0.1)
+            assert not any(one.suspect for one in claimed)
+            ids += [one.envelope.id for one in claimed]
+        assert sorted(ids, key=int) == [str(number) for number in range(20)]
+
+    def test_a_queue_that_was_deleted_is_made_again_and_nothing_is_lost(self, node, parts):
+        """The sender repeats what it could not send."""
+        producer, worker = parts("producer"), parts("worker")
+        producer.send([envelope("1")])
+        node.delete("dingo.default.4")
+        with pytest.raises((BrokerUnavailable, SendUncertain), match="deleted"):
+            producer.send([envelope("2")])
+        producer.send([envelope("2")])
+        assert self.claim(worker)[0].envelope.id == "2"
+
+    def test_what_was_confirmed_before_the_connection_broke_is_not_sent_again(self, node, parts):
+        """Of a batch, part may have arrived."""
+        producer = parts("producer")
+        producer.send([envelope("0"), envelope("gone", queue="other")])
+        node.delete("dingo.other.4")
+        batch = [envelope("1"), envelope("2", queue="other"), envelope("3")]
+        with pytest.raises((BrokerUnavailable, SendUncertain)):
+            producer.send(batch)
+        confirmed = {id for _, id in producer._confirmed}
+        assert confirmed <= {"1", "3"}
+        producer.send(batch)
+        ids = []
+        while {*ids} != {"0", "1", "2", "3"}:
+            ids += [one.envelope.id for one in self.claim(parts("worker"), queues=("default", "other"))]
+        assert all(ids.count(id) == 1 for id in confirmed)
 
     def test_a_message_of_nobody_knows_what_is_handed_on(self, node, parts):
         """What it is worth, the worker decides."""
@@ -180,8 +212,30 @@ class TestAmqp(BrokerSuite):
         assert (delivery.envelope.id, delivery.envelope.name) == (task.id, task.name)
 
 
-def list_of(worker):
-    return [Delivery(claim.envelope, claim) for claim in worker._held.values()]
+def test_over_tls_large_batches_arrive_and_an_unknown_certificate_is_refused(node):
+    """Whoever does not say which authority to trust gets the system's."""
+    if not node.certificate.exists():
+        pytest.skip("openssl is not installed: no certificate can be made")
+    broker = ByURL(f"{node.tls_url}?cacertfile={node.certificate}")
+    producer, worker = broker.producer(), broker.worker()
+    for part in (producer, worker):
+        part.open(lambda *_args: None)
+    tasks = [envelope(str(number), queue="tls") for number in range(3000)]
+    tasks[5].frame = os.urandom(2_000_000)
+    producer.send(tasks)
+    seen = []
+    until = time.monotonic() + PATIENCE
+    while len(seen) < 3000 and time.monotonic() < until:
+        claimed = worker.claim(("tls",), 500, 1.0)
+        worker.settle([Settlement(one) for one in claimed])
+        seen += [(one.envelope.id, one.envelope.frame) for one in claimed]
+    assert seen == [(one.id, one.frame) for one in tasks]
+    producer.close()
+    worker.close()
+    stranger = kombu.worker(node.tls_url)
+    with pytest.raises(BrokerUnavailable, match="certificate"):
+        stranger.open(lambda *_args: None)
+    stranger.close()
 
 
 def test_slots_are_never_too_late_to_be_exact():

@@ -14,9 +14,10 @@ import dingo
 PATIENCE = 60.0
 # RabbitMQ 3.10 writes the register of its quorum queues some seconds late: killed before, it has broken queues.
 SETTLED = 6.0
+RECONNECT = "fixed,base=0.2"
 _numbers = itertools.count()
 
-TASKS = '''
+TASKS = """
 import os, time
 import dingo
 
@@ -39,7 +40,7 @@ def die(path: str) -> None:
 @app.task(redeliver=False)
 def die_once(path: str) -> None:
     os.kill(os.getpid(), 9)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,29 @@ class Fleet:
 
     def __init__(self, place, url, queue):
         self.place, self.queue = place, queue
-        self.environment = {**os.environ, "DINGO_BROKER": url, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.environment = {
+            **os.environ,
+            "DINGO_BROKER": url,
+            "DINGO_RECONNECT": RECONNECT,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         self.processes = []
         (place / "amqp_tasks.py").write_text(TASKS)
 
     def start(self):
-        command = [sys.executable, "-m", "dingo", "worker", "amqp_tasks:app", "-c", "4", "-l", "ERROR", "-Q", self.queue]
+        command = [
+            sys.executable,
+            "-m",
+            "dingo",
+            "worker",
+            "amqp_tasks:app",
+            "-c",
+            "4",
+            "-l",
+            "ERROR",
+            "-Q",
+            self.queue,
+        ]
         process = subprocess.Popen(
             command, cwd=self.place, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -97,7 +115,9 @@ def fleet(node, tmp_path):
 
 @pytest.fixture
 def app(node, fleet):
-    config = dingo.Config(workers=4, queue=fleet.queue, send_timeout_seconds=PATIENCE)
+    config = dingo.Config(
+        workers=4, queue=fleet.queue, send_timeout_seconds=PATIENCE, reconnect=dingo.config.Reconnect.of(RECONNECT)
+    )
     app = dingo.App(node.url, config=config)
 
     @app.task

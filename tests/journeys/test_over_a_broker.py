@@ -6,17 +6,24 @@ import threading
 import time
 
 import pytest
+from servers import redis_server
 
 import dingo
 from dingo import Status
 from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, Wire
 from dingo.contracts import Envelope
 
+__all__ = ["redis_server"]
+
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def url(request, tmp_path):
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        server.flush()
+        return server.url
     return f"memory://journey-{next(_numbers)}" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
 
 
