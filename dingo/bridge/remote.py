@@ -21,8 +21,10 @@ from dingo.blocking import away
 from dingo.bridge.codec import Codec
 from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
+from dingo.components import key_of
 from dingo.errors import (
     AppClosed,
+    BadArguments,
     BadMessage,
     BadOption,
     BrokerUnavailable,
@@ -158,13 +160,18 @@ class RemoteCaller:
         plan = job._plan
         option = plan.option
         ignored = option.ignore_report or self._store is None
-        self._check_possible(option)
+        self._check_possible(plan)
         self._take_room()
         maker = plan.id_maker or self._ids
         job._id = maker.new_id() if option.id is None else option.id
         if self.hooks.on_publish:
             self.hooks.run("on_publish", Context(job))
         envelope = self.codec.envelope(job, reply="" if ignored else self.reply)
+        if len(envelope.frame) > self.config.max_message_bytes:
+            raise BadArguments(
+                f"{plan.name}(): the call takes {len(envelope.frame)} bytes, and a message has at most "
+                f"{self.config.max_message_bytes} (Config.max_message_bytes): send a reference to large data instead"
+            )
         if not ignored:
             with self._lock:
                 if job._id in self._pending:
@@ -181,7 +188,13 @@ class RemoteCaller:
             self._confirm(job)
         return IgnoredResult(job) if ignored else job  # type: ignore[return-value]
 
-    def _check_possible(self, option: Any) -> None:
+    def _check_possible(self, plan: Plan) -> None:
+        option = plan.option
+        if "pickle" in (key_of(plan.marshaller), key_of(plan.report_marshaller)):
+            raise NotAttached(
+                f"task {plan.name!r}: pickle runs whatever a message says, so it is not taken from a broker "
+                "in this version: use json or msgpack"
+            )
         if self._store is None and not option.ignore_report:
             raise NotAttached(
                 "this app has no Store, so no report can come back: attach one, or use ignore_report=True"

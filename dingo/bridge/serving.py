@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dingo.bridge.codec import Codec, options_of, report_frame
 from dingo.bridge.local import LocalBridge
+from dingo.components import key_of
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
 from dingo.errors import BadArguments, BadMessage, BadOption, BadReturn, BrokerUnavailable
 from dingo.events import Level, Origin
@@ -239,7 +240,7 @@ class RemoteWorker(LocalBridge):
     def _take(self, delivery: Delivery) -> None:
         """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
         try:
-            header, body = decode(delivery.envelope.frame)
+            header, body = self._open_frame(delivery.envelope.frame)
             job = self._job_of(delivery, header, body)
         except UnknownVersion as error:
             self._park(delivery, {"t": time()}, str(error), Code.BAD_MESSAGE)
@@ -260,12 +261,18 @@ class RemoteWorker(LocalBridge):
             if job is not None:
                 self._run(job)
 
+    def _open_frame(self, frame: bytes) -> tuple[dict[str, Any], bytes]:
+        if len(frame) > self.config.max_message_bytes:
+            raise BadMessage(f"a message of {len(frame)} bytes: at most {self.config.max_message_bytes} are read")
+        return decode(frame)
+
     def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | None:
         given = header.get("o")
         plan = self._known_plan(header["n"], given)
         if plan is None:
             self._park(delivery, header, f"no task named {header['n']!r} is registered here", Code.NOT_REGISTERED)
             return None
+        self._check_marshaller(plan, header)
         message = plan.marshaller.decode_task(
             plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), body
         )
@@ -279,6 +286,14 @@ class RemoteWorker(LocalBridge):
             if "a" in header:
                 plan.by_full_way()
         return job
+
+    def _check_marshaller(self, plan: Plan, header: dict[str, Any]) -> None:
+        """Refuse what was not put into bytes as this task is here; pickle in any case: it could run anything."""
+        mine, sent = key_of(plan.marshaller), header.get("m", "json")
+        if sent != mine or mine == "pickle":
+            raise BadMessage(
+                f"a call of {plan.name!r} by the marshaller {sent!r}: here it is {mine!r}, and never pickle"
+            )
 
     def _known_plan(self, name: str, given: Any) -> Plan | None:
         key = (name, "" if given is None else repr(given))

@@ -1,7 +1,7 @@
 """The components for brokers, built from a URL: the only door to them.
 
-`sqlite:///file.db` (durable, many processes, no server), `redis://host` and `rediss://host` (over TLS), and
-`memory://name` (one process, for tests).
+`amqp://user:password@host/vhost` and `amqps://` (RabbitMQ, also over TLS), `redis://host` and `rediss://host` (over
+TLS), `sqlite:///file.db` (durable, many processes, no server), and `memory://name` (one process, for tests).
 """
 
 from __future__ import annotations

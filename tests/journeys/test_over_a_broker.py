@@ -203,6 +203,45 @@ def test_a_hostile_message_is_refused_with_an_event_and_the_worker_goes_on(frame
         assert app.call("add", 1, 2).result(10) == 3
 
 
+def test_a_call_that_is_too_large_is_refused_at_the_call(url):
+    with dingo.App(url, config=dingo.Config(max_message_bytes=10_000)) as app:
+        app.register("size", len)
+        with pytest.raises(dingo.BadArguments, match="max_message_bytes"):
+            app.call("size", "x" * 20_000)
+
+
+def test_pickle_is_not_taken_from_a_broker(url):
+    with dingo.App(url) as app:
+        app.register("size", len, marshaller="pickle")
+        with pytest.raises(dingo.NotAttached, match="pickle"):
+            app.call("size", "x")
+
+
+@pytest.mark.parametrize("marshaller", ["pickle", "msgpack", "nosuch"])
+def test_a_message_of_another_marshaller_is_refused(marshaller):
+    wire = Wire()
+    app = dingo.App()
+    app.use(MemoryProducer(wire), MemoryStore(wire), MemoryWorker(wire))
+    app.register("size", len, marshaller="pickle" if marshaller == "pickle" else "json")
+    frame = b'{"v":1,"id":"x","n":"size","m":"%s"}\n\x80' % marshaller.encode()
+    with app:
+        events = app.listen(level=dingo.Level.WARNING)
+        MemoryProducer(wire).send([Envelope("default", "x", "size", frame)])
+        app.start_worker()
+        assert events.get(10).code == "message.refused"
+
+
+def test_a_message_that_is_too_large_is_refused_by_the_worker():
+    wire = Wire()
+    app = dingo.App(config=dingo.Config(max_message_bytes=10_000))
+    app.use(MemoryProducer(wire), MemoryStore(wire), MemoryWorker(wire))
+    with app:
+        events = app.listen(level=dingo.Level.WARNING)
+        MemoryProducer(wire).send([Envelope("default", "x", "size", b"0" * 10_000_000)])
+        app.start_worker()
+        assert "at most 10000" in events.get(10).message
+
+
 def test_a_second_component_for_a_taken_role_is_refused_and_changes_nothing():
     wire = Wire()
     app = dingo.App()
