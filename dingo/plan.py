@@ -63,12 +63,12 @@ class Plan:
         """Work out everything anew, for this bridge."""
         self.option = Option.of(self.given, self.registration.option)
         self.bridge = cast("LocalBridge", bridge)  # a plan asks of either only what both have
+        self._components = components
         self.hub = bridge.hub
         self.binding: Binding = self.registration.binding
         self.check = self.binding.check
         self.pool: AnyPool = bridge.pool_for(self)
         self.limit: Limit | None = bridge.limit_for(self)
-        self._components = components
         if bridge.config.marshal_locally:
             components.prepare(self)
         self._compile_function()

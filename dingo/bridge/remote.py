@@ -137,8 +137,8 @@ class RemoteCaller:
     # -- what a plan asks of it --------------------------------------------------------------------
 
     def pool_for(self, plan: Plan) -> Any:
-        """Return what stands for the pool: the way out of this process."""
-        del plan
+        """Return what stands for the pool: the way out of this process. Raises NotAttached for what it cannot do."""
+        self._check_possible(plan)
         return self._pool
 
     def limit_for(self, plan: Plan) -> None:
@@ -160,7 +160,6 @@ class RemoteCaller:
         plan = job._plan
         option = plan.option
         ignored = option.ignore_report or self._store is None
-        self._check_possible(plan)
         self._take_room()
         maker = plan.id_maker or self._ids
         job._id = maker.new_id() if option.id is None else option.id
