@@ -22,7 +22,8 @@ The way of a call, and where to read about each step:
 
 from __future__ import annotations
 
-from dingo.app import Allocation, App, CallInfo
+from dingo.allocation import Allocation
+from dingo.app import App
 from dingo.caller.result import Result
 from dingo.caller.several import as_completed, gather, wait
 from dingo.channel import Channel
@@ -51,6 +52,7 @@ from dingo.errors import (
     TaskFailed,
 )  # fmt: skip
 from dingo.events import Event, Level, Origin, Subscription
+from dingo.inspection import CallInfo
 from dingo.message.report import Code, Failure, Progress, Report, Status
 from dingo.message.retry import Retry
 from dingo.message.signature import Signature

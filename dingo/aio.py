@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dingo.app import App, CallInfo
+    from dingo.app import App
     from dingo.caller.result import Result
+    from dingo.inspection import CallInfo
 
 
 class Aio:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import atexit
-import datetime
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, cast, overload
 
 from dingo.aio import Aio
+from dingo.allocation import Allocation, check_count
 from dingo.blocking import away, here
 from dingo.bridge.local import LocalBridge
 from dingo.bridge.rewiring import Parts
 from dingo.caller.bulk import send_many, stream
 from dingo.components import Components
 from dingo.config import Config
-from dingo.contracts import Role, StoredCall
+from dingo.contracts import Role
 from dingo.errors import AlreadyAttached, AppClosed, BadConfig, BadOption, NotAttached, NotRegistered
 from dingo.events import Hub, Level, Origin, Subscription
 from dingo.hooks import Hooks
-from dingo.message.frame import decode
+from dingo.inspection import CallInfo, info
 from dingo.message.option import Option, OptionFields, laid_over
-from dingo.message.report import Failure, Status
+from dingo.message.report import Status
 from dingo.plan import Plan, refusal
 from dingo.registry import AsyncTask, Registration, Registry, Task
 from dingo.worker.context import Context, current, on_loop
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from dingo.caller.executor import Executor
     from dingo.caller.result import Result
     from dingo.contracts import IDMaker, Marshaller
-    from dingo.job import Job
     from dingo.message.signature import Signature
 
 # Reporting what did not end in time takes a moment after the time is over (seconds).
@@ -54,60 +52,6 @@ F = TypeVar("F", bound=Callable[..., object])
 
 class _Unrelated:
     """What only a parameter annotated `Any` or `object` takes: so they are told from one annotated Context."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallInfo:
-    """What can be seen of a call from outside."""
-
-    id: str
-    name: str
-    status: Status
-    queue: str
-    eta: datetime.datetime | None = None
-    attempt: int = 0
-    failure: Failure | None = None
-
-
-class Allocation:
-    """The workers that one `allocate` started for one name."""
-
-    def __init__(self, bridge: LocalBridge, name: str, count: int, share: int, kind: str) -> None:
-        self._bridge = bridge
-        self._kind = kind
-        self._share = share
-        self.name = name
-        self.count = count
-
-    def __repr__(self) -> str:
-        """Name and size."""
-        return f"<Allocation {self.name}: {self.count} workers>"
-
-    @property
-    def channels(self) -> int:
-        """Over how many channels their reports go: one for every `share` workers, one in all for share 0."""
-        return 0 if self.count == 0 else 1 if self._share == 0 else -(-self.count // self._share)
-
-    def stop(self) -> None:
-        """Let these workers go when they are free. After the last ones the default pool serves the name."""
-        count, self.count = self.count, 0
-        if count:
-            self._bridge.deallocate(self.name, count)
-
-    def resize(self, count: int) -> None:
-        """Have `count` workers instead. Raises ValueError for less than 1."""
-        _check_count("count", count, 1)
-        more = count - self.count
-        if more > 0:
-            self._bridge.allocate(self.name, more, self._kind)
-        elif more < 0:
-            self._bridge.deallocate(self.name, -more)
-        self.count = count
-
-
-def _check_count(what: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise ValueError(f"{what} is a whole number from {least}, not {value!r}")
 
 
 class App:
@@ -382,8 +326,8 @@ class App:
         AppClosed.
         """
         registration = self._registry.get(name)
-        _check_count("count", count, 1)
-        _check_count("share", share, 0)
+        check_count("count", count, 1)
+        check_count("share", share, 0)
         self._opened()
         self._resolve(registration)
         kind = _pool_kind(registration, pool)
@@ -475,19 +419,19 @@ class App:
 
     def pending(self, queue: str | None = None) -> list[CallInfo]:
         """List the calls that wait for a worker, in one queue or in all."""
-        return [_info(job) for job in self._opened().pending(queue)]
+        return [info(job) for job in self._opened().pending(queue)]
 
     def delayed(self) -> list[CallInfo]:
         """List the calls that wait for their time: delayed ones and those between two attempts."""
-        return [_info(job) for job in self._opened().delayed()]
+        return [info(job) for job in self._opened().delayed()]
 
     def failed(self) -> list[CallInfo]:
         """List the failed calls that are still known, oldest first."""
-        return [_info(job) for job in self._opened().ended(Status.FAILURE)]
+        return [info(job) for job in self._opened().ended(Status.FAILURE)]
 
     def succeeded(self) -> list[CallInfo]:
         """List the successful calls that are still known: locally those whose id was asked for."""
-        return [_info(job) for job in self._opened().ended(Status.SUCCESS)]
+        return [info(job) for job in self._opened().ended(Status.SUCCESS)]
 
     def purge(self, queue: str) -> int:
         """Cancel all calls that wait in a queue, delayed ones included; return how many."""
@@ -884,24 +828,6 @@ def _pool_kind(registration: Registration, pool: str | None) -> str:
         what = "is an async def function" if is_async else "is no async def function"
         raise ValueError(f"task {registration.name!r} {what}: it cannot run in a pool of kind {kind!r}")
     return kind
-
-
-def _info(job: Job | StoredCall) -> CallInfo:
-    if isinstance(job, StoredCall):
-        return _stored_info(job)
-    context = Context(job)
-    ended = job._status in (Status.FAILURE, Status.CANCELLED)
-    return CallInfo(
-        job.id, job.name, job.status, context.queue, context.eta, job.attempt, job._value.failure if ended else None
-    )
-
-
-def _stored_info(call: StoredCall) -> CallInfo:
-    status = {"waiting": Status.SENT, "delayed": Status.SENT, "running": Status.RECEIVED}.get(call.state)
-    if status is None:
-        status = Status(decode(call.frame or b"")[0]["s"])
-    eta = None if call.due is None else datetime.datetime.fromtimestamp(call.due, datetime.UTC)
-    return CallInfo(call.id, call.name, status, call.queue, eta)
 
 
 def _refuse(*_args: Any, **_kwargs: Any) -> Any:
