@@ -591,10 +591,14 @@ def _declare_later(link: Link, queue: str, priority: int, due: float, now: float
     return name, math.ceil((moment - now) * 1000)
 
 
-def _task(link: Link, envelope: Envelope, *, due: float | None, starts: int = 0) -> tuple[str, bytes, bytes]:
+def _task(
+    link: Link, envelope: Envelope, *, due: float | None, starts: int = 0, suspect: bool = False
+) -> tuple[str, bytes, bytes]:
     """Make the message that brings a task to its queue, or to where it waits for its time."""
     now = time()
     headers: dict[str, Any] = {_STARTS: starts} if starts else {}
+    if suspect:
+        headers[_SUSPECT] = True
     wait = None
     if due is not None and due > now:
         queue, wait = _declare_later(link, envelope.queue, envelope.priority, due, now)
@@ -734,7 +738,8 @@ class _Claim:
     tag: int
     envelope: Envelope
     since: float
-    starts: int = 0
+    suspect: bool
+    starts: int
 
 
 class AmqpWorker(_Part):
@@ -742,12 +747,12 @@ class AmqpWorker(_Part):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._name = os.urandom(8).hex()
         self._held: dict[tuple[str, str], _Claim] = {}
         self._forget()
 
     def _forget(self) -> None:
         """Know nothing of a connection, but what was claimed over an earlier one."""
+        self._name = os.urandom(8).hex()  # what the last one held goes back to its queue, and comes from there
         self._numbers = 0
         self._consumers: dict[str, tuple[str, int]] = {}
         self._tags: dict[str, list[str]] = {}
@@ -902,9 +907,9 @@ class AmqpWorker(_Part):
 
     @staticmethod
     def _put_back(link: Link, claims: list[_Claim]) -> None:
-        """Publish copies, which are no suspects: what is rejected looks like what a dead worker had."""
+        """Publish copies, which are suspects only if they were: what is rejected looks like what a dead worker had."""
         claims.sort(key=lambda claim: claim.tag)
-        link.publish([_task(link, one.envelope, due=None, starts=one.starts) for one in claims])
+        link.publish([_task(link, one.envelope, due=None, starts=one.starts, suspect=one.suspect) for one in claims])
         link.ack([one.tag for one in claims])
 
     # -- settling ---------------------------------------------------------------------------------------------
@@ -947,7 +952,9 @@ class AmqpWorker(_Part):
         if one.frame is not None:
             envelope.frame = one.frame
         due = one.due if one.verdict is Verdict.LATER else None
-        return _task(link, envelope, due=due, starts=one.delivery.starts)
+        # A task with a new frame has run to its end here; any other is what it was when it came.
+        suspect = one.delivery.suspect and one.frame is None
+        return _task(link, envelope, due=due, starts=one.delivery.starts, suspect=suspect)
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
         """Publish reports of tasks that go on."""
@@ -1051,7 +1058,7 @@ def _delivery(link: Link, message: _Message, queue: str, priority: int) -> Deliv
     starts = _count(message, _STARTS)
     suspect = message.redelivered or _SUSPECT in message.headers
     envelope = Envelope(queue, message.id, message.name, message.body, priority, None, message.reply)
-    return Delivery(envelope, _Claim(link, message.tag, envelope, monotonic(), starts), suspect, starts)
+    return Delivery(envelope, _Claim(link, message.tag, envelope, monotonic(), suspect, starts), suspect, starts)
 
 
 def _packs(link: Link, reports: Sequence[ReportEnvelope]) -> list[tuple[str, bytes, bytes]]:

@@ -120,6 +120,21 @@ class TestAmqp(BrokerSuite):
         worker._drop()
         worker.close()
 
+    def test_a_suspect_that_is_handed_on_unstarted_stays_one(self, parts, broker):
+        """Else what must not run twice could."""
+        parts("producer").send([envelope("1")])
+        for told in ((False, 0), (True, 1), (True, 1)):
+            worker = broker.worker()
+            worker.open(lambda *_args: None)
+            (delivery,) = self.claim(worker)
+            assert (delivery.suspect, delivery.starts) == told
+            if not delivery.suspect:
+                worker.starting(delivery)
+                worker._drop()  # it dies while the task runs
+            worker.close()  # otherwise it ends well, and gives back what it has
+        (delivery,) = self.claim(parts("worker"))
+        assert (delivery.suspect, delivery.starts) == (True, 1)
+
     def test_a_claim_survives_its_connection_when_the_task_comes_to_the_same_worker(self, parts):
         """It still runs here: nobody needs to run it again."""
         parts("producer").send([envelope("1", reply="me")])
