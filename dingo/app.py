@@ -468,14 +468,14 @@ class App:
 
         if role not in ("caller", "worker", "both"):
             raise BadOption(f'role is "caller", "worker" or "both", not {role!r}')
-        if backend is not None and backend != broker:
-            raise BadConfig("a backend other than the broker is not supported in this version")
-        components = []
+        backend = backend or broker
         if role != "worker":
-            components += [kombu.producer(broker, self.config), kombu.store(broker, self.config)]
-        if role != "caller":
-            components.append(kombu.worker(broker, self.config))
-        self.use(*components)
+            self.use(kombu.producer(broker, self.config), kombu.store(backend, self.config))
+        if role != "caller" and backend == broker:
+            self.use(kombu.worker(broker, self.config))
+        elif role != "caller":
+            self.use(kombu.worker(broker, self.config), roles=["consumer"])
+            self.use(kombu.worker(backend, self.config), roles=["reporter"])
         self.broker = broker
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
@@ -530,8 +530,12 @@ class App:
             return self._here
         from dingo.bridge.remote import RemoteCaller  # noqa: PLC0415 - only for those who are connected
 
+        producer = self._parts.get(Role.PRODUCER)
+        if producer is None:
+            raise NotAttached("this app has no Producer: it cannot call. Attach one, or connect it as caller too")
+        named = getattr(producer, "named", False) or self._parts.get(Role.NAMED_CONSUMER) is not None
         return RemoteCaller(
-            self.config, self._hub, self._hooks, self._parts.get(Role.PRODUCER), self._parts.get(Role.STORE)
+            self.config, self._hub, self._hooks, producer, self._parts.get(Role.STORE), named=bool(named)
         )
 
     def _make_local(self) -> LocalBridge:
@@ -564,7 +568,7 @@ class App:
             raise NotAttached(f"this app has no {missing}: it cannot serve as a worker")
         worker = RemoteWorker(
             self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan,
-            consumer, reporter, self._plan_here,
+            consumer, reporter, self._plan_here, lambda: self.names,
         )  # fmt: skip
         worker.start(queues)
         return worker
@@ -711,7 +715,7 @@ class App:
     def idle(self) -> bool:
         """Whether nothing waits in the broker and nothing runs here."""
         with self._lock:
-            return self._here is None or not (self._here.busy() or self.pending())
+            return self._here is None or not self._here.busy()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once."""

@@ -155,9 +155,14 @@ class Consumer(Component, Protocol):
 
 @runtime_checkable
 class NamedConsumer(Consumer, Protocol):
-    """A consumer with a queue for each task name: a worker then gets only what it has registered."""
+    """A consumer with a queue for each task name: a worker then gets only what it has registered.
+
+    Its queues are called QUEUE.NAME. Who calls such workers has a Producer with the same attribute, or the
+    consumer itself attached.
+    """
 
     named: bool
+    """True. A component without this attribute is a plain Consumer."""
 
 
 @runtime_checkable

@@ -37,8 +37,9 @@ _TRAVEL = (
 class Codec:
     """Puts calls and reports into frames."""
 
-    def __init__(self, config: Config, reply: str) -> None:
+    def __init__(self, config: Config, reply: str, *, named: bool = False) -> None:
         self._config = config
+        self._named = named  # whether there is a queue for each task name
         self._reply = reply
         self._prefixes: dict[int, tuple[Plan, Any, str]] = {}
 
@@ -59,6 +60,8 @@ class Codec:
             text += f",{header_text({'h': headers})}"
         text += "}\n"
         queue = option.queue or self._config.queue
+        if self._named:
+            queue = queue_of(queue, job.name)
         return Envelope(queue, job.id, job.name, text.encode() + body, option.priority, due, reply)
 
     def _prefix(self, plan: Plan, reply: str) -> str:
@@ -98,6 +101,11 @@ class Codec:
         body = plan.report_marshaller.encode_report(plan.registration.fn, report)
         frame = report_frame(report, body)
         return ReportEnvelope(reply, report.id, report.name, frame, report.final, keep)
+
+
+def queue_of(queue: str, name: str) -> str:
+    """Return the queue of one task name."""
+    return f"{queue}.{name}"
 
 
 def report_frame(report: Report, body: bytes) -> bytes:

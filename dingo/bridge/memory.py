@@ -230,6 +230,12 @@ class MemoryWorker(MemoryConsumer):
             _publish(self.wire, reports)
 
 
+class MemoryNamedWorker(MemoryWorker):
+    """The same with a queue for each task name."""
+
+    named = True
+
+
 class MemoryStore(_OnWire):
     """Gets reports from the wire, and looks at what is on it."""
 

@@ -96,7 +96,8 @@ class RemoteCaller:
     state: Any = None
     result_type = RemoteResult
 
-    def __init__(self, config: Config, hub: Hub, hooks: Hooks, producer: Producer, store: Store | None) -> None:
+    def __init__(self, config: Config, hub: Hub, hooks: Hooks, producer: Producer, store: Store | None, *,
+                 named: bool) -> None:  # fmt: skip
         self.config = config
         self.hub = hub
         self.hooks = hooks
@@ -105,7 +106,7 @@ class RemoteCaller:
         self.timer = Timer(lambda error: self._told_error("timer.failed", error))
         self.directory = Directory(config.local_results, config.local_results_bytes)
         self.reply = "" if store is None else f"reply.{DefaultIDMaker().new_id()}"
-        self.codec = Codec(config, self.reply)
+        self.codec = Codec(config, self.reply, named=named)
         self._producer = producer
         self._store = store
         self._ids = DefaultIDMaker()

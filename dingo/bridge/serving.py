@@ -16,7 +16,7 @@ from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
 
-from dingo.bridge.codec import Codec, options_of, report_frame
+from dingo.bridge.codec import Codec, options_of, queue_of, report_frame
 from dingo.bridge.local import LocalBridge
 from dingo.components import key_of
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
@@ -30,7 +30,7 @@ from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dingo.config import Config
     from dingo.contracts import Consumer, Reporter
@@ -99,16 +99,19 @@ class RemoteWorker(LocalBridge):
     def __init__(self, config: Config, hub: Hub, hooks: Hooks, send: Callable[[Signature, Any], object],
                  refresh: Callable[[str | None], None], lifespan: Callable[[], Any] | None,
                  consumer: Consumer, reporter: Reporter,
-                 plan_of: Callable[[str, dict[str, Any]], Plan | None]) -> None:  # fmt: skip
+                 plan_of: Callable[[str, dict[str, Any]], Plan | None],
+                 names: Callable[[], Iterable[str]]) -> None:  # fmt: skip
         super().__init__(config, hub, hooks, send, refresh, lifespan)
         self.carries = True
         self._consumer = consumer
         self._reporter = reporter
         self._plan_of = plan_of
+        self._names = names
         self._codec = Codec(config, "")
         self._done: deque[Job | Settlement | ReportEnvelope] = deque()
         self._asleep = False
         self._claiming = True
+        self._dry = False  # whether the last claim found nothing
         self._ending = False
         self._stop = threading.Event()  # ends every nap
         self._held: dict[tuple[str, str], RemoteJob] = {}
@@ -177,8 +180,8 @@ class RemoteWorker(LocalBridge):
         return job._id or ""
 
     def busy(self) -> bool:
-        """Whether it holds any task."""
-        return bool(self._held or self._done)
+        """Whether it holds any task, or has not yet seen its queues empty."""
+        return bool(self._held or self._done or not self._dry)
 
     # -- the I/O thread ----------------------------------------------------------------------------
 
@@ -221,12 +224,19 @@ class RemoteWorker(LocalBridge):
             wait = LOOK
         try:
             if room > 0:
-                for delivery in self._consumer.claim(self._queues, room, wait):
+                deliveries = self._consumer.claim(self._queues_now(), room, wait)
+                self._dry = not deliveries
+                for delivery in deliveries:
                     self._take(delivery)
             elif wait:
                 self._consumer.claim((), 0, wait)
         finally:
             self._asleep = False
+
+    def _queues_now(self) -> tuple[str, ...]:
+        if not getattr(self._consumer, "named", False):
+            return self._queues
+        return tuple(queue_of(queue, name) for queue in self._queues for name in self._names())
 
     def _room_now(self) -> int:
         if self.config.prefetch is not None:
@@ -313,9 +323,17 @@ class RemoteWorker(LocalBridge):
             self._suspects.append(job)
             self._next_suspect()
             return
-        if not job._plan.option.redeliver:
+        if job._plan.option.redeliver or self._record_start(job):
+            self._put(job)
+
+    def _record_start(self, job: RemoteJob) -> bool:
+        """Have the broker remember that a task starts. Where it cannot, the task goes back unstarted: False."""
+        try:
             self._consumer.starting(job.delivery)
-        self._put(job)
+        except BrokerUnavailable:  # met again, and told, by whoever next talks to it
+            self._give_back(job)
+            return False
+        return True
 
     def _put(self, job: RemoteJob) -> None:
         pool = job._plan.pool
@@ -325,21 +343,18 @@ class RemoteWorker(LocalBridge):
 
     def _next_suspect(self) -> None:
         """Run what may have killed a worker one at a time, its start recorded first, so that it is found out."""
-        if self._suspect_running is not None or not self._suspects:
-            return
-        job = self._suspects.popleft()
-        if not job._plan.option.redeliver and job.delivery.starts:
-            job.finish(
-                Status.FAILURE, _fault(Code.WORKER_LOST, "its worker died while it ran, and it is not run twice")
-            )
-        elif job.delivery.starts >= POISONED_AT:
-            job.finish(
-                Status.FAILURE, _fault(Code.POISONED, f"its worker died {job.delivery.starts} times while it ran")
-            )
-        else:
-            self._suspect_running = job
-            self._consumer.starting(job.delivery)
-            self._put(job)
+        while self._suspect_running is None and self._suspects:
+            job = self._suspects.popleft()
+            starts = job.delivery.starts
+            if not job._plan.option.redeliver and starts:
+                why = "its worker died while it ran, and it is not run twice"
+                job.finish(Status.FAILURE, _fault(Code.WORKER_LOST, why))
+            elif starts >= POISONED_AT:
+                job.finish(Status.FAILURE, _fault(Code.POISONED, f"its worker died {starts} times while it ran"))
+            elif not job.ended:  # else it was cancelled while it waited for its turn
+                self._suspect_running = job
+                if self._record_start(job):
+                    self._put(job)
 
     def _park(self, delivery: Delivery, header: dict[str, Any], why: str, code: Code) -> None:
         """Leave a task to a worker that can run it, for a while; then refuse it."""
@@ -406,12 +421,14 @@ class RemoteWorker(LocalBridge):
 
     def _let_go(self, settlement: Settlement) -> None:
         envelope = settlement.delivery.envelope
-        job = self._held.pop((envelope.name, envelope.id), None)
-        if job is None:
-            return
-        if job is self._suspect_running:
+        running = self._suspect_running
+        if running is not None and running.delivery is settlement.delivery:
             self._suspect_running = None
             self._next_suspect()
+        job = self._held.get((envelope.name, envelope.id))
+        if job is None or job.delivery is not settlement.delivery:
+            return  # it has been claimed again here since
+        del self._held[envelope.name, envelope.id]
         taken = monotonic() - job.begun
         self._mean = taken if self._mean is None else self._mean * 0.9 + taken * 0.1
 

@@ -15,11 +15,10 @@ import functools
 import math
 import numbers
 import operator
-import pathlib
 import reprlib
+import sys
 import types
 import typing
-import uuid
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, ForwardRef, Literal, TypeAlias
@@ -282,7 +281,6 @@ _SCALARS: dict[Any, Fix] = {
     dt.date: _text_fixer(dt.date, dt.date.fromisoformat),
     dt.time: _text_fixer(dt.time, dt.time.fromisoformat),
     dt.timedelta: _text_fixer(dt.timedelta, timedelta_from_text),
-    uuid.UUID: _text_fixer(uuid.UUID, uuid.UUID),
 }
 
 
@@ -292,8 +290,19 @@ def _scalar(bare: Any) -> _Made | None:
     return bare, _SCALARS[bare]
 
 
+# A class of these modules can only be annotated where the module is imported: dingo need not import it.
+
+
 def _path(bare: Any) -> _Made | None:
-    if not isinstance(bare, type) or not issubclass(bare, pathlib.PurePath):
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is None or not isinstance(bare, type) or not issubclass(bare, pathlib.PurePath):
+        return None
+    return bare, _text_fixer(bare, bare)
+
+
+def _uuid(bare: Any) -> _Made | None:
+    uuid = sys.modules.get("uuid")
+    if uuid is None or bare is not uuid.UUID:
         return None
     return bare, _text_fixer(bare, bare)
 
@@ -793,6 +802,7 @@ _RULES: tuple[Callable[[Any], _Made | None], ...] = (
     _literal,
     _enumeration,
     _path,
+    _uuid,
     _model,
     _record,
     _container,

@@ -10,7 +10,7 @@ from servers import redis_server
 
 import dingo
 from dingo import Status
-from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, Wire
+from dingo.bridge.memory import MemoryNamedWorker, MemoryProducer, MemoryStore, MemoryWorker, Wire
 from dingo.contracts import Envelope
 
 __all__ = ["redis_server"]
@@ -201,6 +201,42 @@ def test_a_hostile_message_is_refused_with_an_event_and_the_worker_goes_on(frame
         app.start_worker()
         assert events.get(10).code == "message.refused"
         assert app.call("add", 1, 2).result(10) == 3
+
+
+def test_with_a_named_consumer_each_worker_gets_only_what_it_has_registered():
+    wire = Wire()
+    caller, first, second = dingo.App(), dingo.App(), dingo.App()
+    producer = MemoryProducer(wire)
+    producer.named = True
+    caller.use(producer, MemoryStore(wire))
+    first.use(MemoryProducer(wire), MemoryNamedWorker(wire))
+    second.use(MemoryProducer(wire), MemoryNamedWorker(wire))
+    for app, name in ((caller, "one"), (caller, "two"), (first, "one"), (second, "two")):
+        app.register(name, lambda: None)
+    first.register("one", lambda: "first", replace=True)
+    second.register("two", lambda: "second", replace=True)
+    with caller, first, second:
+        first.start_worker()
+        second.start_worker()
+        assert [caller.call(name).result(10) for name in ("one", "two")] == ["first", "second"]
+
+
+def test_an_app_without_a_producer_cannot_call():
+    app = dingo.App()
+    app.use(MemoryWorker(Wire()))
+    app.register("add", lambda: None)
+    with pytest.raises(dingo.NotAttached, match="no Producer"):
+        app.call("add")
+
+
+def test_results_may_go_by_another_backend_than_the_tasks(tmp_path):
+    app = dingo.App(f"memory://journey-{next(_numbers)}", backend=f"sqlite:///{tmp_path}/results.db")
+    app.register("add", lambda a, b: a + b)
+    with app:
+        app.start_worker()
+        result = app.call("add", 20, 22)
+        assert result.result(10) == 42
+        assert app.result(result.id).result(10) == 42
 
 
 def test_a_call_that_is_too_large_is_refused_at_the_call(url):
