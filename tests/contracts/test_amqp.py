@@ -7,6 +7,7 @@ import time
 import amqp as stock
 import pytest
 import rabbit
+from by_url import ByURL
 
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
@@ -19,20 +20,6 @@ from dingo.testing.suites import PATIENCE, BrokerSuite, envelope, report
 def node():
     with rabbit.running_node() as node:
         yield node
-
-
-class ByURL:
-    def __init__(self, url):
-        self.url = url
-
-    def producer(self):
-        return kombu.producer(self.url)
-
-    def worker(self):
-        return kombu.worker(self.url)
-
-    def store(self):
-        return kombu.store(self.url)
 
 
 class TestAmqp(BrokerSuite):

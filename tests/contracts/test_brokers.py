@@ -3,26 +3,12 @@
 import itertools
 
 import pytest
+from by_url import ByURL
 
-from dingo import kombu
 from dingo.bridge.memory import MemoryNamedWorker, MemoryProducer, MemoryStore, wire
 from dingo.testing.suites import BrokerSuite
 
 _numbers = itertools.count()
-
-
-class ByURL:
-    def __init__(self, url):
-        self.url = url
-
-    def producer(self):
-        return kombu.producer(self.url)
-
-    def worker(self):
-        return kombu.worker(self.url)
-
-    def store(self):
-        return kombu.store(self.url)
 
 
 class TestMemory(BrokerSuite):

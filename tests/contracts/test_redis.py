@@ -2,9 +2,9 @@
 
 import pytest
 import redis
+from by_url import ByURL
 from servers import redis_server  # noqa: F401 - a fixture
 
-from dingo import kombu
 from dingo.testing.suites import BrokerSuite
 
 
@@ -14,17 +14,3 @@ class TestRedis(BrokerSuite):
         with redis.Redis.from_url(redis_server.url) as client:
             client.flushall()
         return ByURL(redis_server.url)
-
-
-class ByURL:
-    def __init__(self, url):
-        self.url = url
-
-    def producer(self):
-        return kombu.producer(self.url)
-
-    def worker(self):
-        return kombu.worker(self.url)
-
-    def store(self):
-        return kombu.store(self.url)
