@@ -363,6 +363,11 @@ class RemoteCaller:
         if withdrawn:
             self._forget(job)
             job.finish(Status.CANCELLED, _cancelled())
+        if withdrawn is False and not job.ended and self._store.fetch(job.id, job.name) is None and not job.ended:
+            raise NotAttached(
+                f"{job.name} {job.id} has been sent, and this app's Store knows only calls that have ended: "
+                "cancelling needs a broker that is its own backend (redis, sqlite)"
+            )
         return withdrawn is not False or job._status is Status.CANCELLED
 
     def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:

@@ -239,6 +239,16 @@ def test_results_may_go_by_another_backend_than_the_tasks(tmp_path):
         assert app.result(result.id).result(10) == 42
 
 
+def test_a_sent_call_cannot_be_cancelled_through_a_backend_that_does_not_know_it(tmp_path):
+    app = dingo.App(f"memory://journey-{next(_numbers)}", backend=f"sqlite:///{tmp_path}/results.db")
+    app.register("add", lambda a, b: a + b)
+    with app:
+        result = app.call("add", 20, 22)
+        assert app.flush(10)
+        with pytest.raises(dingo.NotAttached, match="its own backend"):
+            result.cancel()
+
+
 def test_a_call_that_is_too_large_is_refused_at_the_call(url):
     with dingo.App(url, config=dingo.Config(max_message_bytes=10_000)) as app:
         app.register("size", len)
