@@ -470,7 +470,9 @@ class App:
             raise BadOption(f'role is "caller", "worker" or "both", not {role!r}')
         backend = backend or broker
         if role != "worker":
-            self.use(kombu.producer(broker, self.config), kombu.store(backend, self.config))
+            store = kombu.store(backend, self.config)
+            store.apart = getattr(store, "apart", False) or backend != broker
+            self.use(kombu.producer(broker, self.config), store)
         if role != "caller" and backend == broker:
             self.use(kombu.worker(broker, self.config))
         elif role != "caller":

@@ -175,7 +175,10 @@ class Reporter(Component, Protocol):
 
 @runtime_checkable
 class Store(Component, Protocol):
-    """Gets reports to callers, and answers questions about calls. `collect` is the receiver thread's alone."""
+    """Gets reports to callers, and answers questions about calls. `collect` is the receiver thread's alone.
+
+    One with a true attribute `apart` is not where the tasks are: it knows only calls that have ended.
+    """
 
     def collect(self, reply: str, wait: float) -> list[bytes]:
         """Return the frames of all new reports for this address; wait up to `wait` seconds for the first."""

@@ -354,21 +354,36 @@ class RemoteCaller:
     # -- what can be asked -------------------------------------------------------------------------
 
     def cancel(self, job: Job) -> bool:
-        """Withdraw a call that waits; ask for one that runs to be stopped. Its final report says what came of it."""
+        """Withdraw a call that has not been sent; ask for any other to be withdrawn or stopped.
+
+        The broker is asked in the background: the final report says what came of it. Raises NotAttached where the
+        Store knows only calls that have ended.
+        """
         if job._status >= Status.SUCCESS:
             return False
-        unsent = job.start() is not None
-        assert self._store is not None
-        withdrawn = True if unsent else self._store.cancel(job.id, job.name)
-        if withdrawn:
+        if job.start() is not None:
             self._forget(job)
-            job.finish(Status.CANCELLED, _cancelled())
-        if withdrawn is False and not job.ended and self._store.fetch(job.id, job.name) is None and not job.ended:
+            return job.finish(Status.CANCELLED, _cancelled())
+        if self._store is None or getattr(self._store, "apart", False):
             raise NotAttached(
                 f"{job.name} {job.id} has been sent, and this app's Store knows only calls that have ended: "
                 "cancelling needs a broker that is its own backend (redis, sqlite)"
             )
-        return withdrawn is not False or job._status is Status.CANCELLED
+        self.aside.do(self._ask_to_cancel, self._store, job)
+        return True
+
+    def _ask_to_cancel(self, store: Store, job: Job) -> None:
+        try:
+            withdrawn = store.cancel(job.id, job.name)
+        except BaseException as error:
+            self.hub.emit(
+                Origin.STORE, Level.WARNING, "cancel.failed", f"{job.name} {job.id} could not be cancelled: {error}",
+                {"id": job.id, "name": job.name, "error": error}, error=error,
+            )  # fmt: skip
+            return
+        if withdrawn:
+            self._forget(job)
+            job.finish(Status.CANCELLED, _cancelled())
 
     def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound, NotAttached."""

@@ -1087,6 +1087,8 @@ def _packs(link: Link, reports: Sequence[ReportEnvelope]) -> list[tuple[str, byt
 class AmqpStore(_Part):
     """Gets reports. It can look nothing up: RabbitMQ hands messages on and keeps none."""
 
+    apart = True
+
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._replies: dict[str, str] = {}
