@@ -530,11 +530,11 @@ class App:
         if not self._parts:
             self._here = self._make_local()
             return self._here
-        from dingo.bridge.remote import RemoteCaller  # noqa: PLC0415 - only for those who are connected
+        from dingo.bridge.remote import NoCaller, RemoteCaller  # noqa: PLC0415 - only for those who are connected
 
         producer = self._parts.get(Role.PRODUCER)
         if producer is None:
-            raise NotAttached("this app has no Producer: it cannot call. Attach one, or connect it as caller too")
+            return cast("RemoteCaller", NoCaller(self._hub))
         named = getattr(producer, "named", False) or self._parts.get(Role.NAMED_CONSUMER) is not None
         return RemoteCaller(
             self.config, self._hub, self._hooks, producer, self._parts.get(Role.STORE), named=bool(named)

@@ -483,6 +483,34 @@ class RemoteCaller:
             )
 
 
+class NoCaller:
+    """The caller's side of an app that only works: it has no Producer. Whatever needs one raises NotAttached."""
+
+    closed = False
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def _refuse(self, *_args: Any) -> Any:
+        raise NotAttached("this app has no Producer: it cannot call. Attach one, or connect it as caller too")
+
+    pool_for = find = forget = pending = delayed = ended = purge = _refuse
+
+    def flush(self, timeout: float | None) -> bool:
+        """Nothing is under way."""
+        del timeout
+        return True
+
+    def reconfigure(self, config: Config) -> None:
+        """Nothing here goes by it."""
+
+    def close(self, timeout: float | None, *, drain: bool) -> None:
+        """Nothing is open."""
+
+    def forget_all(self) -> None:
+        """Nothing is known."""
+
+
 def end(job: Job, report: Report) -> None:
     """End a call as its final report says."""
     if report.status is Status.SUCCESS:

@@ -1,80 +1,8 @@
-"""The components for brokers, built from a URL: the only door to them.
+"""The components for brokers: `app.connect(url)` builds them, or build them yourself for `app.use`."""
 
-`amqp://user:password@host/vhost` and `amqps://` (RabbitMQ, also over TLS), `redis://host` and `rediss://host` (over
-TLS), `sqlite:///file.db` (durable, many processes, no server), and `memory://name` (one process, for tests).
-"""
+from dingo.kombu.components import Backend, Broker, Consumer, NamedConsumer, Producer, Reporter, Store
+from dingo.kombu.urls import producer, store, worker
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
-
-from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, wire
-from dingo.config import Config, mask_url
-from dingo.errors import BadConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_KNOWN = "amqp://host/vhost, redis://host:6379/0, sqlite:///file.db, memory://name"
-
-
-def producer(url: str, config: Config | None = None) -> Any:
-    """Make the Producer for a URL. Raises BadConfig."""
-    return _maker(url)("producer", config or Config())
-
-
-def worker(url: str, config: Config | None = None) -> Any:
-    """Make what is Consumer and Reporter in one for a URL. Raises BadConfig."""
-    return _maker(url)("worker", config or Config())
-
-
-def store(url: str, config: Config | None = None) -> Any:
-    """Make the Store for a URL. Raises BadConfig."""
-    return _maker(url)("store", config or Config())
-
-
-def _maker(url: str) -> Callable[[str, Config], Any]:
-    parts = urlsplit(url)
-    if parts.scheme == "memory":
-        return lambda part, _config: _memory(part, parts.netloc + parts.path)
-    if parts.scheme == "sqlite":
-        path = unquote(parts.path[1:]) if not parts.netloc else ""
-        return lambda part, config: _sqlite(part, path, config)
-    if parts.scheme in {"amqp", "amqps"}:
-        return lambda part, _config: _amqp(part, url)
-    if parts.scheme in {"redis", "rediss"}:
-        return lambda part, config: _redis(part, url, config)
-    raise BadConfig(f"no broker is known for {mask_url(url)!r}: this version has {_KNOWN}")
-
-
-def _memory(part: str, name: str) -> Any:
-    made = {"producer": MemoryProducer, "worker": MemoryWorker, "store": MemoryStore}[part]
-    return made(wire(name or "default"))
-
-
-def _sqlite(part: str, path: str, config: Config) -> Any:
-    from dingo.kombu.sqlite import Database, SqliteProducer, SqliteStore, SqliteWorker  # noqa: PLC0415 - on demand
-
-    Database(path)
-    if part == "worker":
-        return SqliteWorker(path, config.lease_seconds)
-    return (SqliteProducer if part == "producer" else SqliteStore)(path)
-
-
-def _amqp(part: str, url: str) -> Any:
-    from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
-
-    return {"producer": AmqpProducer, "worker": AmqpWorker, "store": AmqpStore}[part](url)
-
-
-def _redis(part: str, url: str, config: Config) -> Any:
-    try:
-        from dingo.kombu.redis import RedisProducer, RedisStore, RedisWorker  # noqa: PLC0415 - on demand
-    except ModuleNotFoundError as error:
-        if error.name != "redis":
-            raise
-        raise BadConfig("redis:// needs a package that is not installed: pip install 'dingo-tasks[redis]'") from None
-    if part == "worker":
-        return RedisWorker(url, config.lease_seconds)
-    return (RedisProducer if part == "producer" else RedisStore)(url)
+__all__ = [
+    "Backend", "Broker", "Consumer", "NamedConsumer", "Producer", "Reporter", "Store", "producer", "store", "worker",
+]  # fmt: skip
