@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test servers check bench docs clean
+.PHONY: help demo test servers check bench chaos docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -32,6 +32,9 @@ check: $(VENV)/.check  ## lint, types, and the direction of imports
 
 bench: $(VENV)/.bench  ## compare with the other pools in one run; writes bench/results/
 	$(BIN)/python bench/local.py
+
+chaos: $(VENV)/.test  ## kill workers while they work, and count what is lost
+	$(BIN)/python bench/chaos.py
 
 docs: $(VENV)/.docs  ## build the site into docs/_build/html
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
