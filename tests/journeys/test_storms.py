@@ -55,7 +55,7 @@ class Reports:
     """Counts how often each accepted call was told to have ended."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self.accepted: list[dingo.Result] = []
         self._told: dict[dingo.Result, int] = {}
 
@@ -67,10 +67,13 @@ class Reports:
     def _tell(self, result: dingo.Result) -> None:
         with self._lock:
             self._told[result] = self._told.get(result, 0) + 1
+            self._lock.notify_all()
 
     def check(self) -> dict[Status, int]:
         """Every call has ended, was told once, says the same in every way. Returns how many ended how."""
         outcomes: dict[Status, int] = {}
+        with self._lock:  # a close with a timeout does not wait for every callback
+            self._lock.wait_for(lambda: len(self._told) == len(self.accepted), PATIENCE)
         for result in self.accepted:
             assert result.done(), result
             assert self._told.get(result, 0) == 1, result
