@@ -43,8 +43,6 @@ _CLOSING_MARGIN = 1.0
 
 AnyBridge: TypeAlias = "LocalBridge | RemoteCaller"
 
-_REFUSED = "the app is closed: open it again (`with app:`) or make a new one"
-
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., object])
@@ -452,7 +450,7 @@ class App:
         """
         with self._lock:
             if self._closed:
-                raise AppClosed(_REFUSED)
+                raise AppClosed
             if self._bridge is not None and self._parts:
                 raise AlreadyAttached("calls go through a broker already: rewire an app before its first use")
             self._parts.attach(components, roles)
@@ -501,7 +499,7 @@ class App:
             return
         with self._lock:
             if self._closed:
-                raise AppClosed(_REFUSED)
+                raise AppClosed
             if self._bridge is None:
                 self._resolve(*self._registry)
                 self._bridge = self._make_caller()
@@ -837,7 +835,7 @@ def _pool_kind(registration: Registration, pool: str | None) -> str:
 
 
 def _refuse(*_args: Any, **_kwargs: Any) -> Any:
-    raise AppClosed(_REFUSED)
+    raise AppClosed
 
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()

@@ -96,6 +96,9 @@ class ReportIgnored(DingoError):
 class AppClosed(DingoError, RuntimeError):
     """The app is closed. Open it again with `with app:` or make a new one."""
 
+    def __init__(self, message: str = "the app is closed: open it again (`with app:`) or make a new one") -> None:
+        super().__init__(message)
+
 
 class QueueFull(DingoError):
     """`max_pending` calls are waiting already. Wait for some, or set `when_full="wait"`."""

@@ -58,6 +58,11 @@ class Fault:
         self.error = error
         self._failure = failure
 
+    @classmethod
+    def saying(cls, code: Code, message: str) -> Fault:
+        """Make one that is dingo's own word, without an exception behind it."""
+        return cls(code, failure=Failure(code, message=message))
+
     @property
     def failure(self) -> Failure:
         """The same as a plain value."""

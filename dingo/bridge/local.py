@@ -24,7 +24,7 @@ from dingo.errors import AppClosed, BadArguments, BadOption, BadReturn, QueueFul
 from dingo.events import PRODUCER, WORKER, Level, Origin
 from dingo.job import Fault, Job
 from dingo.message.option import DEFAULT_PRIORITY
-from dingo.message.report import Code, Failure, Report, Status
+from dingo.message.report import Code, Report, Status
 from dingo.message.task import Header, TaskMessage
 from dingo.timer import Timer
 from dingo.worker.context import Context
@@ -141,7 +141,7 @@ class LocalBridge:
         """Add workers for one name. Raises AppClosed; ValueError where it has some of another kind."""
         with self._lock:
             if self.closed:
-                raise AppClosed(_REFUSED)
+                raise AppClosed
             pool = self._named.get(name)
             if pool is None:
                 self._named[name] = self._make_pool(kind, name, count)
@@ -210,7 +210,7 @@ class LocalBridge:
         option = job._plan.option
         follows = job._detail is not None and job._detail.follows
         if self.closed and not (follows and self._leading):
-            raise AppClosed(_REFUSED)
+            raise AppClosed
         if option.on_success or option.on_error:
             with self._led:
                 self._leading.add(job)
@@ -254,8 +254,7 @@ class LocalBridge:
     def _withdraw(self, job: Job) -> None:
         """Undo what was done for a call that is refused: its room, its key and its id are free again."""
         self._leads_on_no_more(job)
-        failure = Failure(Code.CANCELLED, message="the call was refused")
-        job.finish(Status.CANCELLED, Fault(Code.CANCELLED, failure=failure))
+        job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, "the call was refused"))
         if job._id is not None:
             self.directory.forget(job)
 
@@ -278,10 +277,8 @@ class LocalBridge:
         """Decide about a call that was put into a pool while it closed. Raises AppClosed."""
         if not self.closed:  # only this name's workers were taken away
             self.route(job)
-        elif job.start() is not None:  # else it runs already, or is reported by closing
-            failure = Failure(Code.SHUTDOWN, message=_CLOSED)
-            if job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=failure)):
-                raise AppClosed(_REFUSED)
+        elif job.start() is not None and job.finish(Status.FAILURE, Fault.saying(Code.SHUTDOWN, _CLOSED)):
+            raise AppClosed  # else it runs already, or is reported by closing
 
     def _take_room(self, job: Job) -> None:
         room = self._room
@@ -487,8 +484,7 @@ class LocalBridge:
 
     def cancel(self, job: Job) -> bool:
         """Withdraw a call that waits; end one that runs and, but in a thread, stop its function."""
-        failure = Failure(Code.CANCELLED, message="the call was cancelled")
-        if not job.finish(Status.CANCELLED, Fault(Code.CANCELLED, failure=failure)):
+        if not job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, "the call was cancelled")):
             return False
         running = job.started
         job.start()
@@ -585,22 +581,19 @@ class LocalBridge:
             if isinstance(pool, ThreadPool):
                 pool.renew()
             jobs.update(pool.waiting(), pool.running())
-        failure = Failure(Code.SHUTDOWN, message="the call belongs to the parent of this process")
+        fault = Fault.saying(Code.SHUTDOWN, "the call belongs to the parent of this process")
         for job in jobs:
             if job._watch is not None:
                 job._watch.callbacks.clear()
             if self._room is not None:
                 job.unwatch(latch=self._room.release)
             job.start()
-            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=failure))
+            job.finish(Status.FAILURE, fault)
 
 
 def _not_carried(marshaller: Any, job: Job, what: str, error: Exception) -> str:
     key = key_of(marshaller)
     return f"{job.name}(): the {key} marshaller could not carry {what}: {type(error).__name__}: {error}"
-
-
-_REFUSED = "the app is closed: open it again (`with app:`) or make a new one"
 
 
 def _fits(pool: AnyPool, plan: Plan) -> bool:

@@ -157,7 +157,7 @@ class RemoteCaller:
     def accept(self, job: Job) -> Result[Any]:
         """Take a call. Raises AppClosed, BadArguments, NotAttached, QueueFull, SendUncertain (with `confirm`)."""
         if self.closed:
-            raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+            raise AppClosed
         plan = job._plan
         option = plan.option
         ignored = option.ignore_report or self._store is None
@@ -214,8 +214,8 @@ class RemoteCaller:
     def _withdraw(self, job: Job) -> None:
         if job.start() is not None:
             self._forget(job)
-            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED)))
-            raise AppClosed("the app is closed: open it again (`with app:`) or make a new one")
+            job.finish(Status.FAILURE, Fault.saying(Code.SHUTDOWN, _CLOSED))
+            raise AppClosed
 
     def _confirm(self, job: Job) -> None:
         self.flush(self.config.send_timeout_seconds)
@@ -465,7 +465,7 @@ class RemoteCaller:
         for thread in self._threads:
             thread.join(timeout)
         for job in list(self._pending.values()):
-            job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=_CLOSED)))
+            job.finish(Status.FAILURE, Fault.saying(Code.SHUTDOWN, _CLOSED))
         self._pending.clear()
         self.timer.close()
         self.aside.close(timeout)
@@ -530,4 +530,4 @@ def show(job: Job, report: Report) -> None:
 
 
 def _cancelled() -> Fault:
-    return Fault(Code.CANCELLED, failure=Failure(Code.CANCELLED, message="the call was cancelled"))
+    return Fault.saying(Code.CANCELLED, "the call was cancelled")

@@ -167,7 +167,7 @@ class RemoteWorker(LocalBridge):
 
     def cancel(self, job: Job) -> bool:
         """End a job that was cancelled from afar; stop it where its pool can."""
-        if not job.finish(Status.CANCELLED, _fault(Code.CANCELLED, "the call was cancelled")):
+        if not job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, "the call was cancelled")):
             return False
         running = job.start() is None
         pool = job._plan.pool
@@ -348,9 +348,9 @@ class RemoteWorker(LocalBridge):
             starts = job.delivery.starts
             if not job._plan.option.redeliver and starts:
                 why = "its worker died while it ran, and it is not run twice"
-                job.finish(Status.FAILURE, _fault(Code.WORKER_LOST, why))
+                job.finish(Status.FAILURE, Fault.saying(Code.WORKER_LOST, why))
             elif starts >= POISONED_AT:
-                job.finish(Status.FAILURE, _fault(Code.POISONED, f"its worker died {starts} times while it ran"))
+                job.finish(Status.FAILURE, Fault.saying(Code.POISONED, f"its worker died {starts} times while it ran"))
             elif not job.ended:  # else it was cancelled while it waited for its turn
                 self._suspect_running = job
                 if self._record_start(job):
@@ -503,7 +503,3 @@ class RemoteWorker(LocalBridge):
         except AttributeError:
             return
         self.done(Settlement(job.delivery, Verdict.RETURN))
-
-
-def _fault(code: Code, message: str) -> Fault:
-    return Fault(code, failure=Failure(code, message=message))

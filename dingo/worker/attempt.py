@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dingo.errors import BadArguments, BadReturn, RetryLater
 from dingo.events import WORKER, Level, Origin
 from dingo.job import Fault
-from dingo.message.report import Code, Failure, Status
+from dingo.message.report import Code, Status
 from dingo.message.retry import RETRY_LATER_MAX, Retry
 from dingo.worker.context import Context, show_held
 
@@ -293,7 +293,7 @@ def _expired(job: Job) -> bool:
     detail = job._detail
     if detail is None or detail.expires is None or job._plan.bridge.timer.time() < detail.expires:
         return False
-    fault = Fault(Code.EXPIRED, failure=Failure(Code.EXPIRED, message="it had not started when it expired"))
+    fault = Fault.saying(Code.EXPIRED, "it had not started when it expired")
     if job.start() is not None and job.finish(Status.FAILURE, fault):
         failed(job, fault)
     return True

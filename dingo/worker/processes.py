@@ -33,7 +33,7 @@ from dingo.blocking import here
 from dingo.errors import BadArguments, BadReturn
 from dingo.events import Level, Origin
 from dingo.job import Fault
-from dingo.message.report import Code, Failure, Status
+from dingo.message.report import Code, Status
 from dingo.worker.attempt import Attempt, _code_of
 from dingo.worker.child.call import Facts
 from dingo.worker.child.cargo import dump, dump_call, dump_function, load, load_fault, said
@@ -501,10 +501,10 @@ class ProcessPool:
         deaths = self._deaths[handed.job] = self._deaths.get(handed.job, 0) + 1
         if not handed.job._plan.option.redeliver:
             message = f"its process died ({how}), and it is not to run again (redeliver=False)"
-            handed.end(Fault(Code.WORKER_LOST, failure=Failure(Code.WORKER_LOST, message=message)))
+            handed.end(Fault.saying(Code.WORKER_LOST, message))
         elif deaths >= _DEATHS:
             message = f"its process died {deaths} times while it ran, at last: {how}"
-            handed.end(Fault(Code.POISONED, failure=Failure(Code.POISONED, message=message)))
+            handed.end(Fault.saying(Code.POISONED, message))
         else:
             self._again.appendleft(handed)
 

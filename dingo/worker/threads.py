@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from dingo.blocking import HAS_GIL, here
 from dingo.events import WORKER, Level, Origin
 from dingo.job import Fault
-from dingo.message.report import Code, Failure, Status
+from dingo.message.report import Code, Status
 from dingo.worker.attempt import Attempt, fail_short, failed, without_our_frame
 
 if TYPE_CHECKING:
@@ -445,7 +445,7 @@ class ThreadPool:
 def shut_down(job: Job, why: str) -> None:
     """End a call with FAILURE/SHUTDOWN; one that waited for a retry ends with its last failure."""
     last = job._detail.fault if job._detail is not None else None
-    fault = last or Fault(Code.SHUTDOWN, failure=Failure(Code.SHUTDOWN, message=why))
+    fault = last or Fault.saying(Code.SHUTDOWN, why)
     if job.finish(Status.FAILURE, fault):
         job._plan.bridge.shut_down_count += 1
         job.start()
