@@ -354,7 +354,8 @@ class App:
             home = self._home()
             if lane is not None and home is self._bridge:
                 self._plan_of(lane)  # which starts the workers that its options ask for
-            registration = Registration("dingo.executor", fn, {}, None)
+            pool: OptionFields = {} if self.config.pool == "thread" else {"pool": "thread"}  # futures carry exceptions
+            registration = Registration("dingo.executor", fn, pool, None)
             plan = Plan(registration, {}, lane=lane)
             self._compile(plan, home)
             return plan

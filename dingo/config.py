@@ -427,7 +427,10 @@ class Config:
     """
 
     workers: Annotated[int, _Whole(1)] = field(default_factory=_default_workers)
-    """Threads of the default pool, which serves every name that has no workers of its own."""
+    """Threads (or processes, see `pool`) of the default pool, which serves every name without workers of its own."""
+
+    pool: Annotated[Literal["thread", "process"], _Choice("thread", "process")] = "thread"
+    """What the default pool of plain functions is made of. A task's own option `pool` goes first."""
 
     max_pending: Annotated[int | None, _Maybe(_Whole(1))] = None
     """Calls that may wait in this process. None: unlimited locally, 100,000 over a broker."""

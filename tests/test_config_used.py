@@ -1,6 +1,7 @@
 """Config: that each knob of local mode turns something."""
 
 import gc
+import os
 import threading
 
 import pytest
@@ -19,6 +20,20 @@ def test_workers_is_how_many_threads_the_default_pool_has():
         app.register("meet", lambda: barrier.wait(10))
         assert sorted(result.result(10) for result in app.call_many("meet", [()] * 3)) == [0, 1, 2]
         assert app._bridge._default.threads == 3
+
+
+def _process() -> int:
+    return os.getpid()
+
+
+def test_pool_is_what_the_default_pool_of_plain_functions_is_made_of():
+    with opened(workers=1, pool="process") as app:
+        app.register("where", _process)
+        app.register("here", _process, pool="thread")
+        assert app.call("where").result(30) != os.getpid()
+        assert app.call("here").result(10) == os.getpid()
+        assert app.as_executor().submit(os.getpid).result(10) == os.getpid()
+        assert app._bridge._processes.count == 1
 
 
 def test_queue_is_where_calls_without_one_wait(gate):

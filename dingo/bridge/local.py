@@ -105,7 +105,7 @@ class LocalBridge:
 
     def _pool_by_option(self, plan: Plan) -> AnyPool:
         option = plan.registration.option
-        kind = "async" if plan.binding.is_async else option.pool
+        kind = "async" if plan.binding.is_async else option.pool or self.config.pool
         if option.workers is not None:
             self._named[plan.lane] = self._make_pool(kind, plan.lane, option.workers)
             return self._named[plan.lane]
@@ -134,7 +134,8 @@ class LocalBridge:
         if self._processes is None:
             from dingo.worker.processes import usable_cores  # noqa: PLC0415 - as above
 
-            self._processes = self._make_pool("process", "processes", usable_cores())
+            count = self.config.workers if self.config.pool == "process" else usable_cores()
+            self._processes = self._make_pool("process", "processes", count)
         return self._processes
 
     def allocate(self, name: str, count: int, kind: str) -> None:
