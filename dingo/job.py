@@ -270,6 +270,11 @@ class Job:
         return self._plan.name
 
     @property
+    def queue(self) -> str:
+        """The queue it waits in, or waited in."""
+        return self._plan.option.queue or self._plan.bridge.config.queue
+
+    @property
     def status(self) -> Status:
         """Where it stands. Never does I/O."""
         if self._status >= _SUCCESS:

@@ -3,7 +3,10 @@
 The header of a task, with what is left out when it is the default:
 
     v version | id | n name | m marshaller | rm report marshaller | r reply address | t sent (epoch seconds)
-    o options of this call | h user headers | x expires (epoch) | a attempt | er earlier errors | q queue
+    o options of this call | h user headers | x expires (epoch) | e not before (epoch) | a attempt | er earlier errors
+    l lengths of arguments and of `previous`, where more than the arguments follows
+
+Behind the arguments stand, where there are any, the result of the call before it and what is to follow on this one.
 """
 
 from __future__ import annotations
@@ -12,26 +15,20 @@ import datetime
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from dingo.bridge import travel
 from dingo.components import key_of
 from dingo.contracts import Envelope, ReportEnvelope
-from dingo.errors import BadMessage, BadOption
+from dingo.errors import BadArguments, BadMessage
+from dingo.events import Level, Origin
 from dingo.message.frame import decode, header_text, quoted
 from dingo.message.option import DEFAULT_PRIORITY
-from dingo.message.retry import Retry
-from dingo.message.signature import Signature
 from dingo.message.task import WIRE_VERSION, Header, TaskMessage
 
 if TYPE_CHECKING:
     from dingo.config import Config
-    from dingo.job import Job
+    from dingo.job import Detail, Job
     from dingo.message.report import Report
     from dingo.plan import Plan
-
-# Which of a call's own options its worker must know; the others have done their work at the caller.
-_TRAVEL = (
-    "ignore_report", "monitor_progress", "retry", "timeout", "on_success", "on_error", "pass_result", "redeliver",
-    "keep_result", "immutable",
-)  # fmt: skip
 
 
 class Codec:
@@ -41,7 +38,7 @@ class Codec:
         self._config = config
         self._named = named  # whether there is a queue for each task name
         self._reply = reply
-        self._prefixes: dict[int, tuple[Plan, Any, str]] = {}
+        self._prefixes: dict[int, tuple[Plan, Any, str, bytes]] = {}
 
     # -- at the caller -----------------------------------------------------------------------------
 
@@ -52,10 +49,18 @@ class Codec:
         header = Header(job.id, job.name)
         body = plan.marshaller.encode_task(plan.registration.fn, TaskMessage(header, job._args, job._kwargs or {}))
         due, expires = _moments(option, now)
-        headers = option.headers if job._detail is None or job._detail.headers is None else job._detail.headers
-        text = f'{{{self._prefix(plan, reply)},"id":{quoted(job.id)},"t":{now:.6f}'
+        detail = job._detail
+        headers = option.headers if detail is None or detail.headers is None else detail.headers
+        prefix, followers = self._prefix(plan, reply)
+        text = f'{{{prefix},"id":{quoted(job.id)},"t":{now:.6f}'
         if expires is not None:
             text += f',"x":{expires!r}'
+        if due is not None:
+            text += f',"e":{due!r}'
+        if followers or (detail is not None and detail.follows):
+            previous = _previous(plan, detail)
+            text += f',"l":[{len(body)},{len(previous)}]'
+            body += previous + followers
         if headers:
             text += f",{header_text({'h': headers})}"
         text += "}\n"
@@ -64,26 +69,29 @@ class Codec:
             queue = queue_of(queue, job.name)
         return Envelope(queue, job.id, job.name, text.encode() + body, option.priority, due, reply)
 
-    def _prefix(self, plan: Plan, reply: str) -> str:
-        """Return the part of the header that all calls of a plan share."""
+    def _prefix(self, plan: Plan, reply: str) -> tuple[str, bytes]:
+        """Return what all calls of a plan share: a part of the header, and what is to follow on them.
+
+        Raises BadOption, BadArguments for what cannot travel.
+        """
         known = self._prefixes.get(id(plan))
         if known is not None and known[0] is plan and known[1] is plan.option and reply == self._reply:
-            return known[2]
+            return known[2:]
         fields: dict[str, Any] = {"v": WIRE_VERSION, "n": plan.name, "m": key_of(plan.marshaller)}
         fields["rm"] = key_of(plan.report_marshaller)
         if reply:
             fields["r"] = reply
-        options = {name: _plain(name, value) for name, value in plan.given.items() if name in _TRAVEL}
+        options = travel.written(plan.given)
         if options:
             fields["o"] = options
         if plan.option.priority != DEFAULT_PRIORITY:
             fields["p"] = plan.option.priority
-        text = header_text(fields)
+        text, followers = header_text(fields), travel.written_followers(plan.given)
         if reply == self._reply:
             if len(self._prefixes) > 1000:  # plans of single calls come and go
                 self._prefixes.clear()
-            self._prefixes[id(plan)] = (plan, plan.option, text)
-        return text
+            self._prefixes[id(plan)] = (plan, plan.option, text, followers)
+        return text, followers
 
     def report(self, frame: bytes, plan: Plan) -> Report:
         """Read a report. Raises BadMessage, BadReturn."""
@@ -95,12 +103,43 @@ class Codec:
 
     # -- at the worker -----------------------------------------------------------------------------
 
+    def unfold(self, header: dict[str, Any], body: bytes) -> tuple[bytes, bytes, bytes]:
+        """Take apart what follows a task's header: arguments, `previous`, followers. Raises BadMessage."""
+        lengths = header.get("l")
+        if lengths is None:
+            return body, b"", b""
+        try:
+            first, second = (int(one) for one in lengths)
+        except (TypeError, ValueError):
+            raise BadMessage("a message whose parts have no lengths") from None
+        if first < 0 or second < 0 or first + second > len(body):
+            raise BadMessage("a message that was cut")
+        return body[:first], body[first : first + second], body[first + second :]
+
+    def previous(self, data: bytes, plan: Plan) -> Any:
+        """Read the result of the call before. Raises BadMessage."""
+        return plan.marshaller.decode_task(None, Header("", plan.name), data).args[0] if data else None
+
     def report_envelope(self, job: Job, report: Report, reply: str, keep: float) -> ReportEnvelope:
         """Make the envelope of a report. Raises BadReturn."""
         plan = job._plan
         body = plan.report_marshaller.encode_report(plan.registration.fn, report)
         frame = report_frame(report, body)
         return ReportEnvelope(reply, report.id, report.name, frame, report.final, keep)
+
+
+def _previous(plan: Plan, detail: Detail | None) -> bytes:
+    """Write the result of the call before it; nothing where that cannot be written without its annotation."""
+    if detail is None or not detail.follows:
+        return b""
+    try:
+        return plan.marshaller.encode_task(None, TaskMessage(Header("", plan.name), (detail.previous,)))
+    except BadArguments as error:
+        plan.hub.emit(
+            Origin.PRODUCER, Level.INFO, "previous.left_out",
+            f"{plan.name}: context.previous will be None, for the value before it cannot travel by itself: {error}",
+        )  # fmt: skip
+        return b""
 
 
 def queue_of(queue: str, name: str) -> str:
@@ -120,42 +159,3 @@ def _moments(option: Any, now: float) -> tuple[float | None, float | None]:
     if isinstance(expires, datetime.datetime):
         return due, expires.timestamp()
     return due, None if expires is None else now + expires
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Turn an option's value into what JSON carries. Raises BadOption."""
-    if isinstance(value, Retry):
-        if callable(value.backoff):
-            raise BadOption("a Retry with a function as backoff cannot travel: give it to the task, not to one call")
-        if value.on != (Exception,) or value.give_up_on:
-            raise BadOption("a Retry with exception classes cannot travel: give it to the task, not to one call")
-        return {
-            "max": value.max,
-            "backoff": value.backoff,
-            "base": value.base,
-            "cap": value.cap,
-            "jitter": value.jitter,
-        }
-    if name in ("on_success", "on_error"):
-        several = (value,) if isinstance(value, Signature) else value
-        return [[one.name, list(one.args), one.kwargs, one.options, one.immutable] for one in several]
-    return value
-
-
-def options_of(fields: Any) -> dict[str, Any]:
-    """Read the options of a call from its header. Raises BadMessage."""
-    if not isinstance(fields, dict):
-        raise BadMessage("a message whose options are no object")
-    options = {name: value for name, value in fields.items() if name in _TRAVEL}
-    try:
-        if isinstance(options.get("retry"), dict):
-            options["retry"] = Retry(**options["retry"])
-        for name in ("on_success", "on_error"):
-            if name in options:
-                options[name] = [
-                    Signature(one, tuple(args), kwargs, given, immutable)
-                    for one, args, kwargs, given, immutable in options[name]
-                ]
-    except (TypeError, ValueError) as error:
-        raise BadMessage(f"a message with options that make no sense: {error}") from None
-    return options

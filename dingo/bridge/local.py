@@ -427,7 +427,7 @@ class LocalBridge:
         """Return the calls that wait for their time, in the order they are due."""
         with self._lock:
             jobs = sorted(self._delayed, key=lambda job: job.detail().due or 0.0)
-        return [job for job in jobs if queue is None or self._queue_of(job) == queue]
+        return [job for job in jobs if queue is None or job.queue == queue]
 
     def pending(self, queue: str | None = None) -> list[Job]:
         """Return the calls that wait for a worker."""
@@ -436,7 +436,7 @@ class LocalBridge:
                 return []
             jobs = [job for pool in self._pools() for job in pool.peek()]
             jobs += [job for limit in self._limits.values() for job in limit.waiting()]
-        return [job for job in jobs if not job.started and (queue is None or self._queue_of(job) == queue)]
+        return [job for job in jobs if not job.started and (queue is None or job.queue == queue)]
 
     def reconfigure(self, config: Config) -> None:
         """Go by a new configuration from now on; the default pool gets its new size."""
@@ -470,9 +470,6 @@ class LocalBridge:
     def purge(self, job: Job) -> bool:
         """Withdraw a call that waits."""
         return self.cancel(job)
-
-    def _queue_of(self, job: Job) -> str:
-        return job._plan.option.queue or self.config.queue
 
     def _timer_failed(self, error: BaseException) -> None:
         self.hub.emit(Origin.SCHEDULER, Level.ERROR, "timer.failed", "an alarm raised", {"error": error}, error=error)

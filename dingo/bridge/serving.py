@@ -16,7 +16,8 @@ from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
 
-from dingo.bridge.codec import Codec, options_of, queue_of, report_frame
+from dingo.bridge import travel
+from dingo.bridge.codec import Codec, queue_of, report_frame
 from dingo.bridge.local import LocalBridge
 from dingo.components import key_of
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
@@ -52,6 +53,9 @@ POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
 PARK_FIRST, PARK_MOST = 0.5, 30.0
 
+# The fields of a header that ask for nothing more than running the function.
+_PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p"})
+
 _WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end always calls `wake`
 
 
@@ -69,6 +73,12 @@ class RemoteJob(Job):
         self.delivery = delivery
         self.header = header
         self.reply: str = header.get("r", "")
+
+    @property
+    def queue(self) -> str:
+        """The queue it waited in."""
+        queue = self.delivery.envelope.queue
+        return queue.removesuffix(f".{self.name}") if self._plan.bridge.named else queue  # type: ignore[attr-defined]
 
     def wake(self) -> None:
         """Hand its end to the I/O thread."""
@@ -104,6 +114,8 @@ class RemoteWorker(LocalBridge):
         super().__init__(config, hub, hooks, send, refresh, lifespan)
         self.carries = True
         self._consumer = consumer
+        self.named: bool = getattr(consumer, "named", False)
+        """Whether there is a queue for each task name."""
         self._reporter = reporter
         self._plan_of = plan_of
         self._names = names
@@ -119,7 +131,7 @@ class RemoteWorker(LocalBridge):
         self._suspect_running: RemoteJob | None = None
         self._mean: float | None = None  # how long a task takes here, from claim to end, smoothed (seconds)
         self._queues: tuple[str, ...] = (config.queue,)
-        self._plans: dict[tuple[str, str], Plan] = {}
+        self._plans: dict[tuple[str, str, bytes], Plan] = {}
         self._settles_reports = consumer is cast("Any", reporter)
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
@@ -160,9 +172,14 @@ class RemoteWorker(LocalBridge):
         """Give a task that is to be tried again back to the broker, which holds it until then."""
         assert isinstance(job, RemoteJob)
         detail = job.detail()
-        header = {**job.header, "a": detail.attempt, "er": [[f.code, f.type, f.message] for f in detail.errors]}
-        _, body = decode(job.delivery.envelope.frame)
         wall = time() + (due - self.timer.time())
+        header = {
+            **job.header,
+            "e": wall,
+            "a": detail.attempt,
+            "er": [[f.code, f.type, f.message] for f in detail.errors],
+        }
+        _, body = decode(job.delivery.envelope.frame)
         self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=encode(header, body)))
 
     def cancel(self, job: Job) -> bool:
@@ -234,7 +251,7 @@ class RemoteWorker(LocalBridge):
             self._asleep = False
 
     def _queues_now(self) -> tuple[str, ...]:
-        if not getattr(self._consumer, "named", False):
+        if not self.named:
             return self._queues
         return tuple(queue_of(queue, name) for queue in self._queues for name in self._names())
 
@@ -277,25 +294,30 @@ class RemoteWorker(LocalBridge):
         return decode(frame)
 
     def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | None:
-        given = header.get("o")
-        plan = self._known_plan(header["n"], given)
+        arguments, previous, followers = self._codec.unfold(header, body)
+        plan = self._known_plan(header["n"], header.get("o"), followers)
         if plan is None:
             self._park(delivery, header, f"no task named {header['n']!r} is registered here", Code.NOT_REGISTERED)
             return None
         self._check_marshaller(plan, header)
         message = plan.marshaller.decode_task(
-            plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), body
+            plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), arguments
         )
         job = RemoteJob(plan, tuple(message.args), dict(message.kwargs) or None, delivery, header)
-        if "a" in header or "h" in header or "x" in header:
-            detail = job.detail()
-            detail.attempt = int(header.get("a", 0))
-            detail.errors = tuple(Failure(Code(code), kind, text) for code, kind, text in header.get("er", ()))
-            detail.headers = header.get("h")
-            detail.expires = header.get("x")
-            if "a" in header:
-                plan.by_full_way()
+        if not header.keys() <= _PLAIN_HEADER:
+            self._read_detail(job, header)
+            job.detail().previous = self._codec.previous(previous, plan)
         return job
+
+    def _read_detail(self, job: RemoteJob, header: dict[str, Any]) -> None:
+        detail = job.detail()
+        detail.attempt = int(header.get("a", 0))
+        detail.errors = tuple(Failure(Code(code), kind, text) for code, kind, text in header.get("er", ()))
+        detail.headers = header.get("h")
+        detail.expires = header.get("x")
+        detail.due = header.get("e")
+        if detail.attempt or detail.expires is not None:
+            job._plan.by_full_way()
 
     def _check_marshaller(self, plan: Plan, header: dict[str, Any]) -> None:
         """Refuse what was not put into bytes as this task is here; pickle in any case: it could run anything."""
@@ -305,11 +327,11 @@ class RemoteWorker(LocalBridge):
                 f"a call of {plan.name!r} by the marshaller {sent!r}: here it is {mine!r}, and never pickle"
             )
 
-    def _known_plan(self, name: str, given: Any) -> Plan | None:
-        key = (name, "" if given is None else repr(given))
+    def _known_plan(self, name: str, given: Any, followers: bytes) -> Plan | None:
+        key = (name, "" if given is None else repr(given), followers)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan_of(name, {} if given is None else options_of(given))
+            plan = self._plan_of(name, travel.read({} if given is None else given, followers))
             if plan is not None:
                 if len(self._plans) > 1000:
                     self._plans.clear()

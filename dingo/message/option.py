@@ -99,13 +99,15 @@ class Option:
         """Check what was given and lay it over `base`, field by field.
 
         Raises BadOption for an unknown option, a wrong value, one that cannot be said of a whole task
-        (`on_task`), or two that contradict each other.
+        (`on_task`) or only of one, or two that contradict each other.
         """
         checked = {}
         for name, value in given.items():
             field_name, field_value = _checked(name, value)
             if on_task and (field_name in _CALL_ONLY or (field_name == "unique" and isinstance(value, str))):
                 raise BadOption(f"option {name!r} makes no sense on a task: give it to one call, with app.options()")
+            if not on_task and field_name in _TASK_ONLY:
+                raise BadOption(f"option {name!r} belongs to a task, not to one call: give it to register()")
             checked[field_name] = field_value
         if checked.get("delay") is not None and checked.get("eta") is not None:
             raise BadOption("options 'delay' and 'eta' contradict each other: give one of them")
@@ -125,6 +127,8 @@ def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 # Said of one call only: a whole task cannot have one id or one moment.
 _CALL_ONLY = frozenset({"id", "eta"})
+# Said of a whole task only: a serving process has made its workers before a call comes.
+_TASK_ONLY = frozenset({"pool", "workers"})
 
 
 def _checked(name: str, value: Any) -> tuple[str, Any]:

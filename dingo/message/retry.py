@@ -47,7 +47,8 @@ class Retry:
     With `jitter` an exponential wait is drawn evenly from zero to that ("full jitter": after a common
     cause, retries must not come back together), the others from 75 to 125 % of it.
 
-    Only exceptions that are instances of `on` and not of `give_up_on` are retried.
+    Only exceptions that are instances of `on` and not of `give_up_on` are retried. Beside classes there may be
+    full names of classes ("package.module.Class"), which need not be imported here.
 
     Raises BadOption for a value that makes no sense.
     """
@@ -57,8 +58,8 @@ class Retry:
     base: float = 1.0
     cap: float = 600.0
     jitter: bool = True
-    on: tuple[type[BaseException], ...] = (Exception,)
-    give_up_on: tuple[type[BaseException], ...] = ()
+    on: tuple[type[BaseException] | str, ...] = (Exception,)
+    give_up_on: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -75,17 +76,26 @@ class Retry:
         for name in ("on", "give_up_on"):
             object.__setattr__(self, name, self._exceptions(name))
 
-    def _exceptions(self, name: str) -> tuple[type[BaseException], ...]:
+    def _exceptions(self, name: str) -> tuple[type[BaseException] | str, ...]:
         given = getattr(self, name)
-        classes = (given,) if isinstance(given, type) or not isinstance(given, Iterable) else tuple(given)
+        classes = (given,) if isinstance(given, type | str) or not isinstance(given, Iterable) else tuple(given)
         for one in classes:
-            if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise BadOption(f"Retry.{name} is a tuple of exception classes, not one with {one!r}")
+            if not (
+                (isinstance(one, str) and "." in one) or (isinstance(one, type) and issubclass(one, BaseException))
+            ):
+                raise BadOption(
+                    f"Retry.{name} is a tuple of exception classes (or their full names), not one with {one!r}"
+                )
         return classes
 
     def wants(self, error: BaseException) -> bool:
         """Whether this exception is one to try again after."""
-        return isinstance(error, self.on) and not isinstance(error, self.give_up_on)
+        return _is_one(type(error), self.on) and not _is_one(type(error), self.give_up_on)
+
+    @property
+    def names_timeout(self) -> bool:
+        """Whether it names TimeoutError itself, and not only something more general."""
+        return any(one == "builtins.TimeoutError" or _is_timeout(one) for one in self.on)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the given attempt (1 = the first run) has failed."""
@@ -98,3 +108,22 @@ class Retry:
         low = 0.0 if self.backoff == "exponential" else 0.75
         high = 1.0 if self.backoff == "exponential" else 1.25
         return min(self.cap, wait * random.uniform(low, high))  # noqa: S311 - spreading load, not keeping secrets
+
+
+def full_name(one: type) -> str:
+    """Return the name by which a class is known in every process."""
+    return f"{one.__module__}.{one.__qualname__}"
+
+
+def _is_one(kind: type[BaseException], classes: tuple[type[BaseException] | str, ...]) -> bool:
+    for one in classes:
+        if isinstance(one, str):
+            if any(full_name(base) == one for base in kind.__mro__):
+                return True
+        elif issubclass(kind, one):
+            return True
+    return False
+
+
+def _is_timeout(one: type[BaseException] | str) -> bool:
+    return not isinstance(one, str) and issubclass(one, TimeoutError)

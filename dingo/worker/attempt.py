@@ -149,7 +149,7 @@ class Attempt:
         job, aside = self.job, self.job._plan.bridge.aside
         fault = self._timeout_fault("its thread runs on")
         policy = job._plan.option.retry
-        if policy is not None and any(issubclass(one, TimeoutError) for one in policy.on):
+        if policy is not None and policy.names_timeout:
             aside.do(self._settle_and_sleep, fault)  # hooks may take their time: not on the timer's thread
         elif job.finish(Status.FAILURE, fault):
             aside.do(failed, job, fault)

@@ -91,7 +91,7 @@ class Context:
         """The queue the call waited in."""
         if self._job is None:
             return str(self._loose.get("queue", "default"))
-        return self._job._plan.option.queue or self._job._plan.bridge.config.queue
+        return self._job.queue
 
     @property
     def eta(self) -> datetime.datetime | None:

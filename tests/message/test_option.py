@@ -62,7 +62,13 @@ GOOD = [
 
 @pytest.mark.parametrize(("name", "given", "kept"), GOOD)
 def test_a_right_value_is_kept_in_its_plain_form(name, given, kept):
-    assert getattr(Option.of({name: given}), name) == kept
+    assert getattr(Option.of({name: given}, on_task=name in ("pool", "workers")), name) == kept
+
+
+@pytest.mark.parametrize("given", [{"pool": "process"}, {"workers": 2}])
+def test_what_belongs_to_a_task_is_refused_on_a_call(given):
+    with pytest.raises(dingo.BadOption, match="belongs to a task"):
+        Option.of(given)
 
 
 BAD = [

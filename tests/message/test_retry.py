@@ -106,6 +106,13 @@ def test_one_class_stands_for_a_tuple_of_one():
     assert Retry(on=ValueError, give_up_on=UnicodeError).on == (ValueError,)
 
 
+def test_a_class_may_be_named_instead_and_its_subclasses_are_meant_too():
+    policy = dingo.Retry(on="builtins.OSError", give_up_on=("builtins.ConnectionError",))
+    assert policy.wants(FileNotFoundError())
+    assert not policy.wants(ConnectionResetError())
+    assert not policy.wants(ValueError())
+
+
 def test_base_exceptions_are_not_retried_unless_named():
     assert not Retry().wants(KeyboardInterrupt())
     assert Retry(on=(BaseException,)).wants(KeyboardInterrupt())

@@ -31,7 +31,7 @@ class Facts:
         self.attempt = max(1, job.attempt)
         self.retries = plan.option.retry.max if plan.option.retry is not None else None
         self.headers = dict(plan.option.headers if detail.headers is None else detail.headers)
-        self.queue = plan.option.queue or plan.bridge.config.queue
+        self.queue = job.queue
         self.errors = detail.errors
         self.due = detail.due
         self.deadline = detail.deadline

@@ -1,0 +1,131 @@
+"""One suite, four ways: the same tasks and calls in local mode and over each broker.
+
+The caller and the worker are two apps in this process (locally one), so that a test can hold a task by a gate and see
+both ends. They are made once for each mode and shared: a test registers tasks of its own, under names of their own.
+"""
+
+import itertools
+import threading
+from dataclasses import dataclass
+
+import pytest
+import rabbit
+from servers import redis_server
+
+import dingo
+
+__all__ = ["redis_server"]
+
+PATIENCE = 20.0  # how long a test waits for a fact before it fails
+MODES = ("local", "sqlite", "redis", "amqp")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How calls get to their worker. `finds`: single calls can be looked up and cancelled after they were sent."""
+
+    name: str
+    url: str
+
+    @property
+    def local(self):
+        return self.url == "local"
+
+    @property
+    def finds(self):
+        return self.name != "amqp"
+
+
+class Both:
+    """The app that calls and the app that works."""
+
+    def __init__(self, mode, *, queues=(), **config):
+        config = {"workers": 4, "queue": f"alike{next(_numbers)}", "send_timeout_seconds": PATIENCE, **config}
+        self.mode = mode
+        self.caller = dingo.App(mode.url, config=dingo.Config(**config))
+        self.worker = self.caller if mode.local else dingo.App(mode.url, config=dingo.Config(**config))
+        self.queues = (config["queue"], *queues)
+
+    def start(self):
+        if not self.mode.local:
+            self.worker.start_worker(self.queues)
+
+    def task(self, fn, **options):
+        """Register a function at both ends; the caller's Task. Its name is nobody else's."""
+        name = f"{getattr(fn, '__name__', 'task')}-{next(_numbers)}"
+        task = self.caller.register(name, fn, **options)
+        if self.worker is not self.caller:
+            self.worker.register(name, fn, **options)
+        return task
+
+    def close(self):
+        self.caller.close(timeout=5, drain=False)
+        self.worker.close(timeout=5, drain=False)
+
+
+@pytest.fixture(scope="session")
+def amqp_node():
+    with rabbit.running_node() as node:
+        yield node
+
+
+@pytest.fixture(scope="session", params=MODES)
+def mode(request, tmp_path_factory):
+    name = request.param
+    if name == "redis":
+        return Mode(name, request.getfixturevalue("redis_server").url)
+    if name == "amqp":
+        return Mode(name, request.getfixturevalue("amqp_node").url)
+    return Mode(name, "local" if name == "local" else f"sqlite:///{tmp_path_factory.mktemp('alike')}/jobs.db")
+
+
+@pytest.fixture(scope="session")
+def both(mode):
+    """The two apps that all tests of a mode share. Their worker serves the queue "other" too."""
+    both = Both(mode, queues=("other",))
+    both.start()
+    yield both
+    both.close()
+
+
+@pytest.fixture
+def own(mode):
+    """Make two apps for one test, not yet started: for what would change others."""
+    made = []
+
+    def make(**config):
+        made.append(Both(mode, **config))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running():
+    """The shared apps keep their threads: what other tests are told of is not asked here."""
+
+
+class Gate:
+    """What a task waits in: it says when it has come there, and stays until it is let go."""
+
+    def __init__(self):
+        self.came, self.open = threading.Semaphore(0), threading.Event()
+
+    def enter(self):
+        self.came.release()
+        assert self.open.wait(PATIENCE)
+
+    def wait(self):
+        """Wait until a task has come."""
+        assert self.came.acquire(timeout=PATIENCE), "no task came to the gate"
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.open.set()
