@@ -45,7 +45,8 @@ def free_ports(count):
 class Node:
     """A server that can be killed and started again with the same data."""
 
-    def __init__(self):
+    def __init__(self, settings="", advanced=""):
+        self.settings, self.advanced = settings, advanced
         self.home = Path(tempfile.mkdtemp(prefix="dingo-rabbit-"))
         self.port, self.tls_port, self.dist = free_ports(3)
         self.name = f"dingo{os.getpid()}p{self.port}@localhost"
@@ -83,8 +84,10 @@ class Node:
         config = self.home / "rabbitmq.conf"
         config.write_text(
             f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.file.level = warning\n"
-            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.8\n" + self._tls()
+            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.8\n" + self._tls() + self.settings
         )
+        advanced = self.home / "advanced.config"
+        advanced.write_text(f"[{self.advanced}].\n")
         plugins = self.home / "enabled_plugins"
         plugins.write_text("[].\n")
         return {
@@ -96,6 +99,7 @@ class Node:
             "RABBITMQ_MNESIA_BASE": str(self.home / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.home / "log"),
             "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(advanced),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
             "RABBITMQ_PID_FILE": str(self.home / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-setcookie dingo{self.port} "
@@ -126,6 +130,22 @@ class Node:
             return one.recv(1) == b"\x01"
         return False
 
+    def set(self, **settings):
+        """Change settings of the running server, for connections made from now on (milliseconds)."""
+        said = ", ".join(f"application:set_env(rabbit, {name}, {value})" for name, value in settings.items())
+        self._control("eval", f"{said}.")
+
+    def drop_connections(self):
+        """Close all connections, as an operator would."""
+        self._control("close_all_connections", "test")
+
+    def _control(self, *command):
+        control = Path(server()).with_name("rabbitmqctl")
+        subprocess.run(
+            [str(control), "-q", "-n", self.name, "--erlang-cookie", f"dingo{self.port}", *command],
+            env=self._environment(), check=True, capture_output=True, timeout=PATIENCE,
+        )  # fmt: skip
+
     def delete(self, *queues):
         """Delete queues, whatever is in them and whether they are there or not."""
         connection = amqp.Connection(f"127.0.0.1:{self.port}")
@@ -151,10 +171,10 @@ class Node:
 
 
 @contextlib.contextmanager
-def running_node():
-    """Give a node that runs."""
+def running_node(settings="", advanced=""):
+    """Give a node that runs. Settings are lines of its rabbitmq.conf, advanced ones entries of its advanced.config."""
     need_server()
-    node = Node()
+    node = Node(settings, advanced)
     try:
         node.start()
         yield node

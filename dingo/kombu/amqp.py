@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import math
 import os
+import re
 import select
 import ssl
 import struct
@@ -47,9 +48,11 @@ PRIORITIES = range(9, -1, -1)
 # How long the server may take for an answer or a confirm (seconds).
 PATIENCE = 15.0
 CONNECT_SECONDS = 5.0
-# The server gives a silent worker up after this long (seconds); what has crashed is noticed at once.
-HEARTBEAT = 60
-TICK_EVERY = 5.0
+# The server gives up who is silent for two to three heartbeats; what has crashed it notices at once. A worker's is
+# half its lease, so that what it had is taken over between one lease and one and a half. This is a caller's (seconds).
+HEARTBEAT = 10
+# This side speaks so often in a heartbeat, and gives the server up after so many of its.
+SPEAK, SILENCE = 3, 1.5
 # Tasks are delayed to the next of these moments (seconds) ...
 SLOT = 0.1
 # ... within this horizon. What is due later moves to a nearer moment about three times on its way.
@@ -62,8 +65,11 @@ REPLY_EXPIRES = 3600.0
 # How long the recorded start of a task whose worker died stays with the dead (seconds).
 HOLD_TTL = 1.0
 HOLD_EXPIRES = 120.0
-# RabbitMQ closes the channel of who keeps a task for 30 minutes: it is delivered anew before that (seconds).
-RENEW_AFTER = 600.0
+# RabbitMQ closes the channel of who keeps a task longer than its `consumer_timeout` (30 minutes, if nobody set it),
+# so a task is delivered anew before that (seconds). Nothing tells the limit but breaking it: a probe does that, and
+# meanwhile proves that more than its age, less what lies between two looks of the server, is allowed.
+RENEW_FIRST, RENEW_MOST = 4.0, 600.0
+LOOKED_AT_EVERY = 60.0
 # What was fetched in vain for so long goes back (seconds).
 SURPLUS_AFTER = 2.0
 PREFETCH_MOST = 1000
@@ -80,6 +86,10 @@ _METHOD = struct.Struct(">HH")
 _CONTENT = struct.Struct(">HHQH")
 _ACK = struct.Struct(">BHIHHQBB")
 _END = b"\xce"
+_HEARTBEAT = _HEAD.pack(8, 0, 0) + _END
+_PROBE = 2  # the probe's channel
+_PROBE_CLOSED = _HEAD.pack(1, _PROBE, 4) + _METHOD.pack(20, 41) + _END
+_LIMIT = re.compile(r"Timeout value used: (\d+) ms")
 _DELIVER, _RETURNED, _CONFIRMED, _REFUSED, _CHANNEL_CLOSE = (60, 60), (60, 50), (60, 80), (60, 120), (20, 40)
 _NO_STORE = (
     "RabbitMQ keeps nothing of single calls, so it cannot {what}: "
@@ -177,7 +187,10 @@ class Link:
         self._out: dict[int, None] = {}
         self._declared: dict[str, float] = {}
         self._routes: dict[str, bytes] = {}
-        self._ticked = monotonic()
+        self._spoken = self._heard = monotonic()
+        self._probing_since: float | None = None
+        self.allowed: float | None = None
+        """How long a message may be kept unacknowledged (seconds), once the server has said so."""
         self._connection: Any = amqp.Connection(
             heartbeat=heartbeat, on_blocked=blocked, frame_writer=lambda link, _: frame_writer(link, self),
             **address.options,
@@ -211,7 +224,7 @@ class Link:
         if self._corked:
             data = b"".join((*self._corked, data))
             self._corked.clear()
-            self._connection.bytes_sent += 1
+        self._spoken = monotonic()
         view = memoryview(data)
         until = monotonic() + PATIENCE
         while view:
@@ -234,6 +247,7 @@ class Link:
         if not data:
             raise _LostError("the server closed the connection")
         self._unread.append(data)
+        self._heard = monotonic()
         return True
 
     def pump(self, seconds: float) -> bool:
@@ -242,6 +256,7 @@ class Link:
             self._prepare()
         if self._corked:
             self.write(b"")
+        seconds = self._tick(seconds)
         if not self._unread and not (self._pending() and self._receive()):
             for fd, _ in self._poll.poll(max(0, math.ceil(seconds * 1000))):
                 if fd == self._wake_fd:
@@ -266,12 +281,18 @@ class Link:
                 raise TimeoutError("the server does not answer")
         return True
 
-    def tick(self) -> None:
-        """Say that this side lives, and look whether the other does. To be called often."""
+    def _tick(self, seconds: float) -> float:
+        """Say that this side lives, and look whether the other does; return how long to wait at most until the next."""
+        heartbeat: float = self._connection.heartbeat or 0.0
+        if not heartbeat:
+            return seconds
         now = monotonic()
-        if now - self._ticked > TICK_EVERY:
-            self._ticked = now
-            self._connection.heartbeat_tick()
+        if now - self._spoken >= heartbeat / SPEAK:
+            self.write(_HEARTBEAT)
+        # Where this process was frozen, what the server said meanwhile has not been read yet.
+        if now - self._heard > heartbeat * SILENCE and not self._receive():
+            raise _LostError(f"the server has been silent for {now - self._heard:.0f} s")
+        return min(seconds, heartbeat / SPEAK)
 
     # -- frames -----------------------------------------------------------------------------------------------
 
@@ -289,9 +310,10 @@ class Link:
             self._frame(kind, channel, data[at + 7 : stop])
             at = stop + 1
         self._rest = data[at:]
-        self._connection.bytes_recv += 1
 
     def _frame(self, kind: int, channel: int, data: bytes) -> None:
+        if channel == _PROBE and kind != 1:
+            return
         if kind == 3:
             self._body.append(data)
             self._left -= len(data)
@@ -313,7 +335,11 @@ class Link:
 
     def _method(self, channel: int, data: bytes) -> None:
         method = _METHOD.unpack_from(data)
-        if method == _DELIVER:
+        if channel == _PROBE and method in {_DELIVER, _CHANNEL_CLOSE}:
+            if method == _CHANNEL_CLOSE:
+                self._learn(data)
+                self._corked.append(_PROBE_CLOSED)
+        elif method == _DELIVER:
             end = 5 + data[4]
             self._coming = (data[5:end].decode(), int.from_bytes(data[end : end + 8]), bool(data[end + 8]))
         elif method in {_CONFIRMED, _REFUSED}:
@@ -321,7 +347,7 @@ class Link:
         elif method == _RETURNED:
             raise _LostError("a queue was deleted meanwhile")  # the next connection makes it again
         elif method == _CHANNEL_CLOSE:
-            raise _LostError(data[7 : 7 + data[6]].decode(errors="replace"))
+            raise _LostError(self._learn(data))
         else:
             self._connection.on_inbound_frame((1, channel, data))
 
@@ -333,6 +359,31 @@ class Link:
             self._confirmed_to = max(self._confirmed_to, number)
         else:
             self._unconfirmed.discard(number)
+
+    # -- how long a message may be kept -----------------------------------------------------------------------
+
+    def probe(self) -> None:
+        """Keep one message for good, on a channel of its own, which the server closes when that is too long."""
+        if self._probing_since is None and self.allowed is None:
+            channel = self._connection.channel(_PROBE)
+            queue: str = channel.queue_declare("", exclusive=True).queue
+            channel.basic_consume(queue, callback=_nothing)
+            self.publish([(queue, _properties(), b"")])
+            self._probing_since = monotonic()
+
+    def _learn(self, data: bytes) -> str:
+        """Read why a channel is closed."""
+        text = data[7 : 7 + data[6]].decode(errors="replace")
+        if limit := _LIMIT.search(text):
+            self.allowed = int(limit[1]) / 1000
+        return text
+
+    def kept_safely(self) -> float:
+        """How long a message may be kept for certain (seconds): far within what is known to be allowed."""
+        if self.allowed is not None:
+            return min(RENEW_MOST, self.allowed / 3)
+        proven = 0.0 if self._probing_since is None else monotonic() - self._probing_since - LOOKED_AT_EVERY
+        return min(RENEW_MOST, max(RENEW_FIRST, proven / 2))
 
     # -- what is done with it ---------------------------------------------------------------------------------
 
@@ -383,7 +434,6 @@ class Link:
         numbers = range(first, self._number + 1)
         self._unconfirmed.update(numbers)
         self.write(b"".join(parts))
-        self._connection.bytes_sent += 1
         return numbers
 
     def wait_for_confirms(self) -> None:
@@ -745,9 +795,12 @@ class _Claim:
 class AmqpWorker(_Part):
     """Consumer and Reporter."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lease_seconds: float) -> None:
         super().__init__(url)
+        self._heartbeat = max(1, int(lease_seconds / 2))
         self._held: dict[tuple[str, str], _Claim] = {}
+        self._allowed: float | None = None
+        self._astray: set[str] = set()
         self._forget()
 
     def _forget(self) -> None:
@@ -772,7 +825,15 @@ class AmqpWorker(_Part):
 
     def _connect(self) -> Link:
         self._forget()
-        return super()._connect()
+        link = super()._connect()
+        link.allowed = self._allowed
+        self._astray = {one.envelope.queue for one in self._held.values()}
+        return link
+
+    def _drop(self) -> None:
+        if self._link is not None:  # what the server allows it will allow over the next connection too
+            self._allowed = self._link.allowed
+        super()._drop()
 
     # -- claiming ---------------------------------------------------------------------------------------------
 
@@ -780,7 +841,6 @@ class AmqpWorker(_Part):
         """Claim up to `room` tasks, the best of the first queue first."""
         until = monotonic() + wait
         with self._talking_surely() as link:
-            link.tick()
             self._keep_up(link, queues, room)
             self._await_backlog(link)
             while True:
@@ -845,20 +905,37 @@ class AmqpWorker(_Part):
         self._taken = self._taken or bool(claimed)
         return claimed
 
-    def _keep_up(self, link: Link, queues: Sequence[str], room: int) -> None:
+    def _keep_up(self, link: Link, queues: Iterable[str], room: int) -> None:
         """Subscribe to as much as can be run, renew what was held long, give back what was fetched in vain."""
         now = monotonic()
         want = min(PREFETCH_MOST, max(1, room + len(self._held) + link.unconfirmed))
-        if room > 0:
+        if room > 0 or self._astray:
+            # What still runs here went back to its queue with the last connection: it may come to this worker again.
+            queues, self._astray = {*queues, *self._astray} if self._astray else queues, set()
             for queue in queues:
                 if queue not in self._prefetch:
                     self._subscribe(link, queue, want)
                 elif want > self._prefetch[queue]:
                     self._subscribe(link, queue, min(PREFETCH_MOST, 2 * want))
-        if now - self._renewed > RENEW_AFTER / 10:
-            self._renewed = now
-            self._move([one for one in self._held.values() if self._is_ours(one) and now - one.since > RENEW_AFTER])
+        self._renew(link, now)
         self._share(link, want, now)
+
+    def _renew(self, link: Link, now: float) -> None:
+        """Have what was kept long delivered anew, before the server takes offence."""
+        safe = link.kept_safely()
+        if now - self._renewed < safe / 10:
+            return
+        self._renewed = now
+        held = [one for one in self._held.values() if self._is_ours(one) and now - one.since > safe]
+        if held:
+            link.probe()
+            self._move(held)
+        lines = [line for lines in self._waiting.values() for line in lines]
+        waiting: list[_Claim] = []
+        for line in lines:
+            while line and now - line[0].token.since > safe:
+                waiting.append(line.popleft().token)
+        self._put_back(link, waiting)
 
     def _share(self, link: Link, want: int, now: float) -> None:
         """Put back what was fetched and cannot be run soon; fetch no more until there is room. Others may have it."""
@@ -1102,7 +1179,6 @@ class AmqpStore(_Part):
         """Return the packs of new reports for this address."""
         until = monotonic() + wait
         with self._talking_surely() as link:
-            link.tick()
             self._listen(link, reply)
             while True:
                 while link.inbox:

@@ -42,7 +42,7 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
         path = unquote(parts.path[1:]) if not parts.netloc else ""
         return lambda part, config: _sqlite(part, path, config)
     if parts.scheme in {"amqp", "amqps"}:
-        return lambda part, _config: _amqp(part, url)
+        return lambda part, config: _amqp(part, url, config)
     if parts.scheme in {"redis", "rediss"}:
         return lambda part, config: _redis(part, url, config)
     raise BadConfig(f"no broker is known for {mask_url(url)!r}: this version has {_KNOWN}")
@@ -62,10 +62,12 @@ def _sqlite(part: str, path: str, config: Config) -> Any:
     return (SqliteProducer if part == "producer" else SqliteStore)(path)
 
 
-def _amqp(part: str, url: str) -> Any:
+def _amqp(part: str, url: str, config: Config) -> Any:
     from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
 
-    return {"producer": AmqpProducer, "worker": AmqpWorker, "store": AmqpStore}[part](url)
+    if part == "worker":
+        return AmqpWorker(url, config.lease_seconds)
+    return (AmqpProducer if part == "producer" else AmqpStore)(url)
 
 
 def _redis(part: str, url: str, config: Config) -> Any:

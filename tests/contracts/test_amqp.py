@@ -80,7 +80,7 @@ class TestAmqp(BrokerSuite):
 
     def test_a_task_that_is_held_long_is_delivered_anew_without_being_run_again(self, parts, monkeypatch):
         """RabbitMQ takes the channel from who holds a message for half an hour."""
-        monkeypatch.setattr(amqp, "RENEW_AFTER", 0.01)
+        monkeypatch.setattr(amqp, "RENEW_FIRST", 0.01)
         parts("producer").send([envelope("1", reply="me")])
         worker = parts("worker")
         (delivery,) = self.claim(worker)

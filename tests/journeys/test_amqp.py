@@ -10,6 +10,9 @@ import pytest
 import rabbit
 
 import dingo
+from dingo.contracts import Settlement
+from dingo.kombu import amqp
+from dingo.testing.suites import envelope
 
 PATIENCE = 60.0
 # RabbitMQ 3.10 writes the register of its quorum queues some seconds late: killed before, it has broken queues.
@@ -209,3 +212,56 @@ def test_retries_delays_and_refusals_in_one_process(app):
         far.cancel()
     with pytest.raises(dingo.NotAttached, match="backend"):
         app.pending()
+
+
+@pytest.fixture(scope="module")
+def strict(node):
+    """A node that lets nobody keep a message for longer than two seconds."""
+    node.set(consumer_timeout=2000, channel_tick_interval=300)
+    yield node
+    node.set(consumer_timeout=1_800_000, channel_tick_interval=60_000)
+
+
+@pytest.fixture
+def slow_app(strict):
+    app = dingo.App(strict.url, config=dingo.Config(workers=2, queue=f"strict{next(_numbers)}"))
+    app.runs = []
+
+    @app.task
+    def slow(number: int) -> int:
+        app.runs.append(number)
+        time.sleep(2.6)
+        return number
+
+    yield app
+    app.close(5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_tasks_longer_than_the_server_lets_anybody_keep_them_run_once(slow_app, monkeypatch, known):
+    """A probe finds out in time; where even that comes too late, the worker gets back what it runs."""
+    monkeypatch.setattr(amqp, "RENEW_FIRST", 0.5 if known else 60.0)
+    events = slow_app.listen(level=dingo.Level.WARNING)
+    slow_app.start_worker()
+    results = slow_app.call_many("slow", [(number,) for number in range(3)])
+    assert [result.result(PATIENCE) for result in results] == [0, 1, 2]
+    slow_app.close(5)
+    assert sorted(slow_app.runs) == [0, 1, 2]
+    assert [event.code for event in events] == ([] if known else ["connection.lost"])
+
+
+def test_the_probe_learns_what_the_server_allows(strict, monkeypatch):
+    monkeypatch.setattr(amqp, "RENEW_FIRST", 0.5)
+    producer, worker = amqp.AmqpProducer(strict.url), amqp.AmqpWorker(strict.url, 30.0)
+    for part in (producer, worker):
+        part.open(lambda *_event: None)
+    producer.send([envelope(queue="probed")])
+    (delivery,) = worker.claim(("probed",), 1, PATIENCE)
+    assert worker._link.kept_safely() == 0.5
+    until = time.monotonic() + PATIENCE
+    while worker._link.allowed is None and time.monotonic() < until:
+        worker.claim((), 0, 0.1)
+    assert (worker._link.allowed, worker._link.kept_safely()) == (2.0, 2.0 / 3)
+    assert worker.settle([Settlement(delivery)]) == []
+    for part in (producer, worker):
+        part.close()
