@@ -107,3 +107,8 @@ class Components:
 def key_of(marshaller: Any) -> str:
     """Return the key a marshaller goes by on the wire."""
     return str(getattr(marshaller, "key", type(marshaller).__name__))
+
+
+def unpickles(marshaller: Any) -> bool:
+    """Whether reading with this marshaller may run what a message says."""
+    return bool(getattr(marshaller, "unpickles", False))

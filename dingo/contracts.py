@@ -212,7 +212,11 @@ class StoredCall:
 
 
 class Marshaller(Protocol):
-    """Values to bytes and back. Any thread may call it. `fn` is None where only the name is known."""
+    """Values to bytes and back. Any thread may call it. `fn` is None where only the name is known.
+
+    One whose reading may run what the bytes say has a true attribute `unpickles`: it reads from a broker only where
+    `Config.accept_pickle` is set.
+    """
 
     def prepare(self, name: str, fn: Callable[..., Any]) -> None:
         """See a task before anything of it is carried."""

@@ -7,43 +7,74 @@ The header of a task, with what is left out when it is the default:
     l lengths of arguments and of `previous`, where more than the arguments follows
 
 Behind the arguments stand, where there are any, the result of the call before it and what is to follow on this one.
+
+The header of a report: v, id, n as above | s status | m marshaller, where it is not the one that `rm` asked for
+
+With `Config.signing_keys` every frame is signed, and only signed ones are read.
 """
 
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingo.bridge import travel
 from dingo.components import key_of
 from dingo.contracts import Envelope, ReportEnvelope
-from dingo.errors import BadArguments, BadMessage
+from dingo.errors import BadArguments, BadMessage, BadReturn
 from dingo.events import Level, Origin
-from dingo.message.frame import decode, header_text, quoted
+from dingo.message.frame import HEADER_LIMIT, decode, encode, header_text, quoted
 from dingo.message.option import DEFAULT_PRIORITY
+from dingo.message.report import Code, Failure, Report, Status
+from dingo.message.signing import REPORT, TASK, Seal, unsealed
 from dingo.message.task import WIRE_VERSION, Header, TaskMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dingo.bridge.serving import RemoteJob
     from dingo.config import Config
+    from dingo.contracts import Marshaller
     from dingo.job import Detail, Job
-    from dingo.message.report import Report
     from dingo.plan import Plan
 
 
+# The fields of a header that ask for nothing more than running the function.
+PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p"})
+# More often nothing is tried.
+_MOST_ATTEMPTS = 1_000_000
+
+Opened: TypeAlias = tuple[dict[str, Any], bytes]
+
+
 class Codec:
-    """Puts calls and reports into frames."""
+    """Puts calls and reports into frames, signed where there are keys."""
+
+    open_task: Callable[[bytes], Opened]
+    """Take the frame of a task apart, its signature verified. Raises BadMessage."""
+    open_report: Callable[[bytes], Opened]
+    """The same of a report."""
 
     def __init__(self, config: Config, reply: str, *, named: bool = False) -> None:
         self._config = config
         self._named = named  # whether there is a queue for each task name
         self._reply = reply
         self._prefixes: dict[int, tuple[Plan, Any, str, bytes]] = {}
+        self.use_keys(config.signing_keys)
+
+    def use_keys(self, keys: Sequence[str]) -> None:
+        """Sign with the first of these keys from now on, and read what any of them has signed; none: no signatures."""
+        self._task_seal = Seal(keys, TASK) if keys else None
+        self._report_seal = Seal(keys, REPORT) if keys else None
+        self.open_task = decode if self._task_seal is None else partial(_open, self._task_seal)
+        self.open_report = decode if self._report_seal is None else partial(_open, self._report_seal)
 
     # -- at the caller -----------------------------------------------------------------------------
 
     def envelope(self, job: Job, reply: str) -> Envelope:
-        """Make the envelope of a call. Raises BadArguments."""
+        """Make the envelope of a call. Raises BadArguments, BadOption."""
         plan, option = job._plan, job._plan.option
         now = time()
         header = Header(job.id, job.name)
@@ -64,10 +95,17 @@ class Codec:
         if headers:
             text += f",{header_text({'h': headers})}"
         text += "}\n"
+        if len(text) > HEADER_LIMIT:
+            raise BadArguments(
+                f"{plan.name}(): its headers and options take {len(text)} bytes, and {HEADER_LIMIT} is the most"
+            )
+        frame = text.encode() + body
+        if self._task_seal is not None:
+            frame = self._task_seal.put(frame)
         queue = option.queue or self._config.queue
         if self._named:
             queue = queue_of(queue, job.name)
-        return Envelope(queue, job.id, job.name, text.encode() + body, option.priority, due, reply)
+        return Envelope(queue, job.id, job.name, frame, option.priority, due, reply)
 
     def _prefix(self, plan: Plan, reply: str) -> tuple[str, bytes]:
         """Return what all calls of a plan share: a part of the header, and what is to follow on them.
@@ -93,13 +131,10 @@ class Codec:
             self._prefixes[id(plan)] = (plan, plan.option, text, followers)
         return text, followers
 
-    def report(self, frame: bytes, plan: Plan) -> Report:
-        """Read a report. Raises BadMessage, BadReturn."""
-        return self.report_of(*decode(frame), plan)
-
     def report_of(self, header: dict[str, Any], body: bytes, plan: Plan) -> Report:
         """Read a report whose frame has been taken apart. Raises BadMessage, BadReturn."""
-        return plan.report_marshaller.decode_report(plan.registration.fn, Header(header["id"], plan.name), body)
+        marshaller = plan.report_marshaller if "m" not in header else _marshaller_of(header["m"])
+        return marshaller.decode_report(plan.registration.fn, Header(header["id"], plan.name), body)
 
     # -- at the worker -----------------------------------------------------------------------------
 
@@ -109,10 +144,10 @@ class Codec:
         if lengths is None:
             return body, b"", b""
         try:
-            first, second = (int(one) for one in lengths)
+            first, second = lengths
         except (TypeError, ValueError):
             raise BadMessage("a message whose parts have no lengths") from None
-        if first < 0 or second < 0 or first + second > len(body):
+        if type(first) is not int or type(second) is not int or first < 0 or second < 0 or first + second > len(body):
             raise BadMessage("a message that was cut")
         return body[:first], body[first : first + second], body[first + second :]
 
@@ -120,12 +155,84 @@ class Codec:
         """Read the result of the call before. Raises BadMessage."""
         return plan.marshaller.decode_task(None, Header("", plan.name), data).args[0] if data else None
 
-    def report_envelope(self, job: Job, report: Report, reply: str, keep: float) -> ReportEnvelope:
+    def report_envelope(self, job: RemoteJob, report: Report, keep: float) -> ReportEnvelope:
         """Make the envelope of a report. Raises BadReturn."""
-        plan = job._plan
-        body = plan.report_marshaller.encode_report(plan.registration.fn, report)
-        frame = report_frame(report, body)
-        return ReportEnvelope(reply, report.id, report.name, frame, report.final, keep)
+        plan, task = job._plan, job.delivery.envelope.frame
+        frame = self._report_frame(task, report, plan.report_marshaller.encode_report(plan.registration.fn, report))
+        if len(frame) > self._config.max_message_bytes and report.failure is None:
+            raise BadReturn(
+                f"{report.name}(): a report of {len(frame)} bytes, and a message has at most "
+                f"{self._config.max_message_bytes} (Config.max_message_bytes): return a reference to large data"
+            )
+        return ReportEnvelope(job.reply, report.id, report.name, frame, report.final, keep)
+
+    def refusal(self, envelope: Envelope, failure: Failure, keep: float) -> ReportEnvelope:
+        """Make the envelope of a FAILURE for a task that may not even be readable: in JSON, whatever it asked for."""
+        report = Report(envelope.id, envelope.name, Status.FAILURE, failure=failure)
+        body = _marshaller_of("json").encode_report(None, report)
+        frame = self._report_frame(envelope.frame, report, body, ',"m":"json"')
+        return ReportEnvelope(envelope.reply, envelope.id, envelope.name, frame, True, keep)
+
+    def _report_frame(self, task: bytes, report: Report, body: bytes, more: str = "") -> bytes:
+        header = f'{{"v":{WIRE_VERSION},"id":{quoted(report.id)},"n":{quoted(report.name)},"s":{int(report.status)}'
+        frame = f"{header}{more}}}\n".encode() + body
+        return frame if self._report_seal is None else self._report_seal.answer(frame, task)
+
+    def again(self, task: bytes, header: dict[str, Any]) -> bytes:
+        """Return a task's frame, which was opened here, with another header."""
+        frame = encode(header, decode(unsealed(task))[1])
+        return frame if self._task_seal is None else self._task_seal.answer(frame, task)
+
+
+def _open(seal: Seal, data: bytes) -> Opened:
+    return decode(seal.open(data))
+
+
+def _marshaller_of(key: Any) -> Marshaller:
+    """Return the marshaller of a refusal: only json, which runs no code. Raises BadMessage."""
+    if key != "json":
+        raise BadMessage(f"a report by the marshaller {key!r}, which was not asked for")
+    from dingo.marshaller.json import JsonMarshaller  # noqa: PLC0415 - only for refusals
+
+    return JsonMarshaller()
+
+
+def check_header(header: dict[str, Any]) -> None:
+    """See that what a task's header says besides its version, id and name is of the right kind. Raises BadMessage."""
+    if type(header.get("r", "")) is not str:
+        raise BadMessage("a message whose reply address is no text")
+    if not header.keys() <= PLAIN_HEADER:
+        _check_rare(header)
+
+
+def _check_rare(header: dict[str, Any]) -> None:
+    attempt = header.get("a", 0)
+    if type(attempt) is not int or not 0 <= attempt <= _MOST_ATTEMPTS:
+        raise BadMessage("a message whose number of attempts makes no sense")
+    if not (_is_time(header.get("x", 0)) and _is_time(header.get("e", 0))):
+        raise BadMessage("a message whose times make no sense")
+    if type(header.get("h", {})) is not dict:
+        raise BadMessage("a message whose headers are no object")
+
+
+def sent_at(header: dict[str, Any]) -> float:
+    """Return when a message says it was sent. Raises BadMessage where that makes no sense."""
+    sent: Any = header.get("t")
+    if not _is_time(sent):
+        raise BadMessage("a message that does not say when it was sent")
+    return float(sent)
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and -1e300 < value < 1e300  # no NaN, no infinity, no integer beyond all floats
+
+
+def errors_of(header: dict[str, Any]) -> tuple[Failure, ...]:
+    """Read how a task's earlier attempts failed. Raises BadMessage."""
+    try:
+        return tuple(Failure(Code(code), str(kind), str(text)) for code, kind, text in header.get("er", ()))
+    except (TypeError, ValueError):
+        raise BadMessage("a message whose earlier errors make no sense") from None
 
 
 def _previous(plan: Plan, detail: Detail | None) -> bytes:
@@ -145,12 +252,6 @@ def _previous(plan: Plan, detail: Detail | None) -> bytes:
 def queue_of(queue: str, name: str) -> str:
     """Return the queue of one task name."""
     return f"{queue}.{name}"
-
-
-def report_frame(report: Report, body: bytes) -> bytes:
-    """Put a report's header before its body."""
-    header = f'{{"v":{WIRE_VERSION},"id":{quoted(report.id)},"n":{quoted(report.name)},"s":{int(report.status)}}}\n'
-    return header.encode() + body
 
 
 def _moments(option: Any, now: float) -> tuple[float | None, float | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from _queue import SimpleQueue
+from dataclasses import replace
 from functools import partial
 from queue import Empty
 from time import monotonic
@@ -21,12 +22,13 @@ from dingo.blocking import away
 from dingo.bridge.codec import Codec
 from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
-from dingo.components import key_of
+from dingo.components import unpickles
 from dingo.errors import (
     AppClosed,
     BadArguments,
     BadMessage,
     BadOption,
+    BadReturn,
     BrokerUnavailable,
     NotAttached,
     QueueFull,
@@ -35,8 +37,9 @@ from dingo.errors import (
 )  # fmt: skip
 from dingo.events import PRODUCER, Level, Origin
 from dingo.job import Fault
-from dingo.message.frame import decode, unpack
+from dingo.message.frame import unpack
 from dingo.message.report import Code, Failure, Report, Status
+from dingo.message.signing import unsealed
 from dingo.timer import Timer
 from dingo.worker.context import Context
 
@@ -190,11 +193,7 @@ class RemoteCaller:
 
     def _check_possible(self, plan: Plan) -> None:
         option = plan.option
-        if "pickle" in (key_of(plan.marshaller), key_of(plan.report_marshaller)):
-            raise NotAttached(
-                f"task {plan.name!r}: pickle runs whatever a message says, so it is not taken from a broker "
-                "in this version: use json or msgpack"
-            )
+        self._check_pickle(plan)
         if self._store is None and not option.ignore_report:
             raise NotAttached(
                 "this app has no Store, so no report can come back: attach one, or use ignore_report=True"
@@ -202,6 +201,19 @@ class RemoteCaller:
         for name in ("unique", "rate_limit", "max_concurrency"):
             if getattr(option, name) is not None:
                 raise NotAttached(f"option {name!r} is not supported over a broker in this version")
+
+    def _check_pickle(self, plan: Plan) -> None:
+        """Raise NotAttached where a pickle would travel that its reader must not take."""
+        if unpickles(plan.marshaller) and not self.config.signing_keys:
+            raise NotAttached(
+                f"task {plan.name!r}: its arguments go by pickle, which workers take from a broker only when signed: "
+                "set Config.signing_keys here, and accept_pickle=True too at the workers; or use json or msgpack"
+            )
+        if unpickles(plan.report_marshaller) and not self.config.accept_pickle:
+            raise NotAttached(
+                f"task {plan.name!r}: its reports come by pickle, which could run anything here: "
+                "set Config.accept_pickle=True and signing_keys here and at the workers; or use json or msgpack"
+            )
 
     def _take_room(self) -> None:
         if len(self._pending) < self._limit:
@@ -223,9 +235,10 @@ class RemoteCaller:
             raise BrokerUnavailable(job._value.failure.message)
 
     def reconfigure(self, config: Config) -> None:
-        """Go by a new configuration from now on."""
+        """Go by a new configuration from now on, its signing keys too."""
         self.config = config
         self._limit = config.max_pending or MAX_PENDING
+        self.codec.use_keys(config.signing_keys)
 
     def flush(self, timeout: float | None) -> bool:
         """Wait until all calls so far are sent; whether they were within `timeout` seconds."""
@@ -329,20 +342,18 @@ class RemoteCaller:
             for frame in unpack(data):
                 self._take_report(frame)
         except BadMessage as error:
-            self.hub.emit(Origin.STORE, Level.ERROR, "report.refused", f"a report was refused: {error}", error=error)
+            self._refuse_report(error)
 
     def _take_report(self, frame: bytes) -> None:
-        header, body = decode(frame)
-        id = header["id"]
-        job = self._pending.get(id)
-        if job is None:
-            return  # abandoned, or the same report again after a redelivery: the first one counts
         try:
-            report = self.codec.report_of(header, body, job._plan)
-        except BadMessage:
-            raise
-        except BaseException as error:  # the value cannot be read here: the worker's code is not ours
-            report = Report(id, job.name, Status.FAILURE, failure=Failure.of(Code.BAD_RETURN, error))
+            header, body = self.codec.open_report(frame)
+            job = self._pending.get(header["id"])
+            if job is None:
+                return  # abandoned, or the same report again after a redelivery: the first one counts
+            report = self._read(header, body, len(frame), job)
+        except BadMessage as error:
+            self._refuse_report(error)
+            return
         if report.final:
             self._forget(job)
             if report.attempt != 1:
@@ -350,6 +361,25 @@ class RemoteCaller:
             end(job, report)
         else:
             show(job, report)
+
+    def _read(self, header: dict[str, Any], body: bytes, size: int, job: Job) -> Report:
+        """Read a report that is to be this call's. Raises BadMessage."""
+        if header["n"] != job.name or header["id"] != job.id:
+            raise BadMessage(f"a report of {header['n']!r} that came as one of {job.name!r} {job.id}")
+        why: Exception
+        if size > self.config.max_message_bytes:
+            why = BadReturn(f"a report of {size} bytes: at most {self.config.max_message_bytes} are read here")
+        else:
+            try:
+                return self.codec.report_of(header, body, job._plan)
+            except BadMessage:
+                raise
+            except Exception as error:  # the value cannot be read here: the worker's code is not ours
+                why = error
+        return Report(job.id, job.name, Status.FAILURE, failure=Failure.of(Code.BAD_RETURN, why))
+
+    def _refuse_report(self, error: BadMessage) -> None:
+        self.hub.emit(Origin.STORE, Level.ERROR, "report.refused", f"a report was refused: {error}", error=error)
 
     # -- what can be asked -------------------------------------------------------------------------
 
@@ -386,7 +416,7 @@ class RemoteCaller:
             job.finish(Status.CANCELLED, _cancelled())
 
     def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
-        """Attach to a call by its id. Raises ResultNotFound, NotAttached."""
+        """Attach to a call by its id. Raises ResultNotFound, NotAttached, BadMessage (what is kept of it)."""
         job = self._pending.get(id)
         if job is not None and job.name in names:
             return job  # type: ignore[return-value]
@@ -398,11 +428,19 @@ class RemoteCaller:
         job = RemoteResult(plan, (), None)
         job._id = id
         job.start()
-        if stored.frame is not None:
-            end(job, self.codec.report(stored.frame, plan))
-        else:
+        if stored.frame is None:
             self._follow(job)
+            return job
+        try:
+            self._end_as_kept(job, stored.frame)
+        except BadMessage as error:
+            self._refuse_report(error)
+            raise
         return job
+
+    def _end_as_kept(self, job: Job, frame: bytes) -> None:
+        header, body = self.codec.open_report(frame)
+        end(job, self._read(header, body, len(frame), job))
 
     def _follow(self, job: Job) -> None:
         """Look from time to time whether a call of another caller has ended: its reports go there."""
@@ -411,7 +449,10 @@ class RemoteCaller:
             return
         stored = self._store.fetch(job.id, job.name)
         if stored is not None and stored.frame is not None:
-            end(job, self.codec.report(stored.frame, job._plan))
+            try:
+                self._end_as_kept(job, stored.frame)
+            except BadMessage as error:  # and it is kept: no other will come
+                self._refuse_report(error)
         else:
             self.timer.after(LOOK, partial(self.aside.do, self._follow, job))
 
@@ -430,8 +471,16 @@ class RemoteCaller:
 
     def ended(self, status: Status) -> list[StoredCall]:
         """List the calls that ended so and are kept."""
-        stored = self._asked.calls("ended", None)
-        return [one for one in stored if one.frame is not None and decode(one.frame)[0].get("s") == status]
+        found: list[StoredCall] = []
+        for one in self._asked.calls("ended", None):
+            try:
+                header, _ = self.codec.open_report(one.frame or b"")
+            except BadMessage as error:
+                self._refuse_report(error)
+                continue
+            if header.get("s") == status:
+                found.append(replace(one, frame=unsealed(one.frame or b"")))
+        return found
 
     def purge(self, call: StoredCall) -> bool:
         """Withdraw a call that waits; its caller is told."""

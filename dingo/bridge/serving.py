@@ -17,14 +17,14 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
 
 from dingo.bridge import travel
-from dingo.bridge.codec import Codec, queue_of, report_frame
+from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
 from dingo.bridge.local import LocalBridge
-from dingo.components import key_of
+from dingo.components import key_of, unpickles
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
-from dingo.errors import BadArguments, BadMessage, BadOption, BadReturn, BrokerUnavailable
+from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
 from dingo.events import Level, Origin
 from dingo.job import Fault, Job
-from dingo.message.frame import UnknownVersion, decode, encode
+from dingo.message.frame import NotForUs
 from dingo.message.report import Code, Failure, Progress, Report, Status
 from dingo.message.task import Header
 from dingo.worker.loops import LoopPool
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dingo.config import Config
-    from dingo.contracts import Consumer, Reporter
+    from dingo.contracts import Consumer, Envelope, Marshaller, Reporter
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.message.signature import Signature
@@ -52,9 +52,6 @@ TEND = 1.0
 POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
 PARK_FIRST, PARK_MOST = 0.5, 30.0
-
-# The fields of a header that ask for nothing more than running the function.
-_PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p"})
 
 _WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end always calls `wake`
 
@@ -147,6 +144,11 @@ class RemoteWorker(LocalBridge):
     def _emit(self, origin: Origin, level: Level, code: str, message: str, payload: Any = None) -> None:
         self.hub.emit(origin, level, code, message, payload)
 
+    def reconfigure(self, config: Config) -> None:
+        """Go by a new configuration from now on, its signing keys too."""
+        super().reconfigure(config)
+        self._codec.use_keys(config.signing_keys)
+
     # -- called by whoever runs jobs ---------------------------------------------------------------
 
     def done(self, entry: Job | Settlement | ReportEnvelope) -> None:
@@ -159,7 +161,7 @@ class RemoteWorker(LocalBridge):
     def tell(self, job: RemoteJob, report: Report) -> None:
         """Send an intermediate report home."""
         try:
-            self.done(self._codec.report_envelope(job, report, job.reply, 0.0))
+            self.done(self._codec.report_envelope(job, report, 0.0))
         except BadReturn as error:
             self.hub.emit(
                 Origin.REPORTER,
@@ -179,8 +181,8 @@ class RemoteWorker(LocalBridge):
             "a": detail.attempt,
             "er": [[f.code, f.type, f.message] for f in detail.errors],
         }
-        _, body = decode(job.delivery.envelope.frame)
-        self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=encode(header, body)))
+        frame = self._codec.again(job.delivery.envelope.frame, header)
+        self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=frame))
 
     def cancel(self, job: Job) -> bool:
         """End a job that was cancelled from afar; stop it where its pool can."""
@@ -266,32 +268,32 @@ class RemoteWorker(LocalBridge):
 
     def _take(self, delivery: Delivery) -> None:
         """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
+        header: dict[str, Any] = {}
         try:
-            header, body = self._open_frame(delivery.envelope.frame)
+            header, body = self._open_frame(delivery.envelope)
             job = self._job_of(delivery, header, body)
-        except UnknownVersion as error:
-            self._park(delivery, {"t": time()}, str(error), Code.BAD_MESSAGE)
-        except BadMessage as error:
-            self.hub.emit(
-                Origin.CONSUMER,
-                Level.ERROR,
-                "message.refused",
-                f"a message was refused: {error}",
-                {"id": delivery.envelope.id},
-            )
-            self._refuse(delivery, Failure(Code.BAD_MESSAGE, message=str(error)))
+        except NotForUs as error:
+            self._park(delivery, error.header, str(error), Code.BAD_MESSAGE)
         except BadArguments as error:
             self._park(delivery, header, str(error), Code.BAD_ARGUMENTS)
-        except BadOption as error:
-            self._refuse(delivery, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
+        except BadMessage as error:
+            self._refuse_told(delivery, Failure(Code.BAD_MESSAGE, message=str(error)))
+        except Exception as error:  # an option that makes no sense, or whatever a user's own marshaller raises
+            self._refuse_told(delivery, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
         else:
             if job is not None:
                 self._run(job)
 
-    def _open_frame(self, frame: bytes) -> tuple[dict[str, Any], bytes]:
-        if len(frame) > self.config.max_message_bytes:
-            raise BadMessage(f"a message of {len(frame)} bytes: at most {self.config.max_message_bytes} are read")
-        return decode(frame)
+    def _open_frame(self, envelope: Envelope) -> tuple[dict[str, Any], bytes]:
+        if len(envelope.frame) > self.config.max_message_bytes:
+            raise BadMessage(
+                f"a message of {len(envelope.frame)} bytes: at most {self.config.max_message_bytes} are read"
+            )
+        header, body = self._codec.open_task(envelope.frame)
+        check_header(header)
+        if header["id"] != envelope.id or header["n"] != envelope.name:
+            raise BadMessage("a message that came as another call's: it was changed on its way")
+        return header, body
 
     def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | None:
         arguments, previous, followers = self._codec.unfold(header, body)
@@ -299,32 +301,40 @@ class RemoteWorker(LocalBridge):
         if plan is None:
             self._park(delivery, header, f"no task named {header['n']!r} is registered here", Code.NOT_REGISTERED)
             return None
-        self._check_marshaller(plan, header)
-        message = plan.marshaller.decode_task(
+        marshaller = plan.marshaller
+        self._check_marshallers(plan, marshaller, header)
+        message = marshaller.decode_task(
             plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), arguments
         )
         job = RemoteJob(plan, tuple(message.args), dict(message.kwargs) or None, delivery, header)
-        if not header.keys() <= _PLAIN_HEADER:
+        if not header.keys() <= PLAIN_HEADER:
             self._read_detail(job, header)
             job.detail().previous = self._codec.previous(previous, plan)
         return job
 
     def _read_detail(self, job: RemoteJob, header: dict[str, Any]) -> None:
         detail = job.detail()
-        detail.attempt = int(header.get("a", 0))
-        detail.errors = tuple(Failure(Code(code), kind, text) for code, kind, text in header.get("er", ()))
+        detail.attempt = header.get("a", 0)
+        detail.errors = errors_of(header)
         detail.headers = header.get("h")
         detail.expires = header.get("x")
         detail.due = header.get("e")
         if detail.attempt or detail.expires is not None:
             job._plan.by_full_way()
 
-    def _check_marshaller(self, plan: Plan, header: dict[str, Any]) -> None:
-        """Refuse what was not put into bytes as this task is here; pickle in any case: it could run anything."""
-        mine, sent = key_of(plan.marshaller), header.get("m", "json")
-        if sent != mine or mine == "pickle":
+    def _check_marshallers(self, plan: Plan, marshaller: Marshaller, header: dict[str, Any]) -> None:
+        """Refuse a call that goes another way than here, and pickle unless it is accepted: then it was signed."""
+        mine, reports = key_of(marshaller), key_of(plan.report_marshaller)
+        sent, wanted = header.get("m", "json"), header.get("rm", "json")
+        if sent != mine or wanted != reports:
             raise BadMessage(
-                f"a call of {plan.name!r} by the marshaller {sent!r}: here it is {mine!r}, and never pickle"
+                f"a call of {plan.name!r} by the marshaller {sent!r} that wants its reports by {wanted!r}: "
+                f"here they are {mine!r} and {reports!r}; set the same at both ends"
+            )
+        if unpickles(marshaller) and not self.config.accept_pickle:
+            raise BadMessage(
+                f"a call of {plan.name!r} in pickle, which this worker does not accept: it could run anything. "
+                "Set accept_pickle=True and signing_keys here if it is meant"
             )
 
     def _known_plan(self, name: str, given: Any, followers: bytes) -> Plan | None:
@@ -381,8 +391,12 @@ class RemoteWorker(LocalBridge):
     def _park(self, delivery: Delivery, header: dict[str, Any], why: str, code: Code) -> None:
         """Leave a task to a worker that can run it, for a while; then refuse it."""
         now = time()
-        age = now - float(header.get("t", now))
-        if age > self.config.unknown_task_seconds:
+        try:
+            age = now - sent_at(header)
+        except BadMessage as error:
+            self._refuse_told(delivery, Failure(code, message=f"{why}, and it is {error}"))
+            return
+        if abs(age) > self.config.unknown_task_seconds:  # from the future it would be left for ever
             self._refuse(delivery, Failure(code, message=f"{why}, and no other worker has taken it in {age:.0f} s"))
             return
         delay = min(PARK_MOST, max(PARK_FIRST, age / 2))
@@ -393,15 +407,17 @@ class RemoteWorker(LocalBridge):
         )  # fmt: skip
         self._done.append(Settlement(delivery, Verdict.LATER, due=now + delay))
 
+    def _refuse_told(self, delivery: Delivery, failure: Failure) -> None:
+        self.hub.emit(
+            Origin.CONSUMER, Level.ERROR, "message.refused", f"a message was refused: {failure.message}",
+            {"id": delivery.envelope.id, "name": delivery.envelope.name, "failure": failure},
+        )  # fmt: skip
+        self._refuse(delivery, failure)
+
     def _refuse(self, delivery: Delivery, failure: Failure) -> None:
         """End a task that cannot be run, without running it."""
-        from dingo.marshaller.json import JsonMarshaller  # noqa: PLC0415 - its own marshaller may be what is unknown
-
-        envelope = delivery.envelope
-        report = Report(envelope.id, envelope.name, Status.FAILURE, failure=failure)
-        frame = report_frame(report, JsonMarshaller().encode_report(None, report))
-        reports = [ReportEnvelope(envelope.reply, envelope.id, envelope.name, frame, True, self.config.keep_result)]
-        self._done.append(Settlement(delivery, Verdict.ACK, reports))
+        report = self._codec.refusal(delivery.envelope, failure, self.config.keep_result)
+        self._done.append(Settlement(delivery, Verdict.ACK, [report]))
 
     def _settle_done(self) -> None:
         """Settle all that is done, in one batch; what cannot be settled now stays for the next try."""
@@ -463,11 +479,11 @@ class RemoteWorker(LocalBridge):
             return Settlement(job.delivery, Verdict.ACK)
         report = job.final_report()
         try:
-            envelope = self._codec.report_envelope(job, report, job.reply, keep)
+            envelope = self._codec.report_envelope(job, report, keep)
         except BadReturn as error:
             failure = Failure.of(Code.BAD_RETURN, error)
             report = Report(report.id, report.name, Status.FAILURE, failure=failure, attempt=report.attempt)
-            envelope = self._codec.report_envelope(job, report, job.reply, keep)
+            envelope = self._codec.report_envelope(job, report, keep)
         return Settlement(job.delivery, Verdict.ACK, [envelope])
 
     # -- the keeper thread -------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class PickleMarshaller:
     """Writes with cloudpickle, reads with pickle; what is read is corrected to the annotations."""
 
     key = "pickle"
+    unpickles = True
 
     def __init__(self) -> None:
         # Holding the bindings keeps what was prepared for their functions.
