@@ -96,7 +96,8 @@ class Settlement:
     """The verdict on one delivery, with the reports and the tasks that go with it.
 
     Where the consumer is also the reporter, all of it happens or nothing does. Of a stale delivery (its claim
-    was given to another worker) nothing happens.
+    was given to another worker) nothing happens. `frees`: the key of a unique call that has ended, to be free
+    again in the same step.
     """
 
     delivery: Delivery
@@ -104,6 +105,43 @@ class Settlement:
     reports: list[ReportEnvelope] = field(default_factory=list)
     due: float | None = None
     frame: bytes | None = None
+    frees: str | None = None
+
+
+@dataclass(slots=True)
+class Place:
+    """A place among those that may run of one task: what a claimed call of it wants, has, or gives back.
+
+    `number` tells it from all others of its worker. `max_concurrency`: how many places there are, None: any
+    number; `rate`: how many may be taken in a second, None: as many as there are.
+    """
+
+    name: str
+    id: str
+    number: str
+    priority: int = 4
+    max_concurrency: int | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No place now: ask again in so many seconds.
+
+    `exact`: the rate says so. Else it is a guess: a place is free when somebody gives his back.
+    """
+
+    seconds: float
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueCall:
+    """A call that no other of that name and key may run beside."""
+
+    name: str
+    key: str
+    id: str
 
 
 class Component(Protocol):
@@ -209,6 +247,47 @@ class StoredCall:
     frame: bytes | None = None
     queue: str = ""
     due: float | None = None
+
+
+class Ledger(Protocol):
+    """What a fleet agrees upon: places, unique calls, paused queues. Each step happens or does not.
+
+    A Reporter and a Store whose backend can do this have one, as their attribute `ledger`; without it limits over
+    all workers and unique calls are refused. That of a Store is called by any thread, that of a Reporter by the
+    worker's I/O thread and, `tend` alone, by its keeper. All of it raises BrokerUnavailable.
+    """
+
+    def exchange(self, left: Sequence[Place], waiting: Sequence[Place], wanted: Sequence[Place]) -> list[Wait | None]:
+        """Give places back, and ask for others: the answers to `wanted`, in order; None: it has its place.
+
+        A place is its worker's as long as that lives. Asked for again, after a lost answer, it counts once.
+        `waiting`: calls in this very backend that were refused and wait for their time now: when a place is free
+        they are made to come at once, the best and oldest first.
+        """
+
+    def tend(self) -> set[str]:
+        """Say that the worker with these places lives; return the queues that are paused. Once a second."""
+
+    def register(self, call: UniqueCall, seconds: float) -> str:
+        """Return the id of the call that has the key now: this one, if none had it.
+
+        It has the key for so many seconds, and as long as this backend holds the call.
+        """
+
+    def confirm(self, calls: Sequence[UniqueCall], seconds: float) -> None:
+        """Say that calls are sent: those that have their key still have it for so many seconds from now."""
+
+    def free(self, calls: Sequence[UniqueCall]) -> None:
+        """Let go of the keys that these calls have."""
+
+    def pause(self, queue: str) -> None:
+        """Have workers start nothing more of a queue."""
+
+    def resume(self, queue: str) -> None:
+        """Have them go on."""
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused."""
 
 
 class Marshaller(Protocol):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall, Verdict
+from dingo.bridge.memory_ledger import MemoryLedger, Pages
+from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall, UniqueCall, Verdict
 from dingo.message.frame import pack
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Wire:
     replies: dict[str, list[bytes]] = field(default_factory=dict)
     ended: dict[tuple[str, str], tuple[float, bytes]] = field(default_factory=dict)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
+    pages: Pages = field(default_factory=Pages)
 
     def put(self, row: _Row) -> None:
         """Make a task wait: for its time, or in its queue."""
@@ -54,6 +56,17 @@ class Wire:
             queue = self.queues.setdefault(envelope.queue, [])
             heapq.heappush(queue, (-envelope.priority, next(self.numbers), key))
         self.changed.notify_all()
+
+    def hasten(self, row: _Row) -> bool:
+        """Have a task that waits for its time come at once, before others of its priority. Whether it waited so."""
+        envelope = row.envelope
+        if row.owner is not None or envelope.due is None or envelope.due <= time():
+            return False
+        envelope.due = None
+        queue = self.queues.setdefault(envelope.queue, [])
+        heapq.heappush(queue, (-envelope.priority, -next(self.numbers), (envelope.name, envelope.id)))
+        self.changed.notify_all()
+        return True
 
     def release_due(self) -> float | None:
         """Move what is due to its queue; return when the next one is."""
@@ -68,7 +81,8 @@ class Wire:
         waiting = self.queues.get(queue, [])
         while waiting:
             row = self.rows.get(heapq.heappop(waiting)[2])
-            if row is not None and row.owner is None:
+            # A task that was hastened and put off again may stand here twice.
+            if row is not None and row.owner is None and (row.envelope.due is None or row.envelope.due <= time()):
                 row.owner = owner
                 row.fence += 1
                 return Delivery(row.envelope, row.fence, row.suspect, row.starts)
@@ -95,6 +109,7 @@ class _OnWire:
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
+        self.ledger = MemoryLedger(wire, self)
         self._woken = False
 
     def open(self, emit: Callable[..., None]) -> None:
@@ -164,6 +179,8 @@ class MemoryConsumer(_OnWire):
             return False
         if settlement.verdict is Verdict.ACK:
             del self.wire.rows[key]
+            if settlement.frees is not None:
+                self.wire.pages.free(UniqueCall(envelope.name, settlement.frees, envelope.id))
         else:
             row.owner = None
             row.envelope.due = settlement.due if settlement.verdict is Verdict.LATER else None
@@ -190,6 +207,7 @@ class MemoryConsumer(_OnWire):
     def close(self, *, died: bool = False) -> None:
         """Give back what is claimed. `died`: as if the worker had died, for tests."""
         with self.wire.changed:
+            self.wire.pages.dismiss(self)
             for row in self.wire.rows.values():
                 if row.owner is self:
                     row.owner = None

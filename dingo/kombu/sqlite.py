@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall, Verdict
 from dingo.errors import BadConfig, BrokerUnavailable
+from dingo.kombu import sqlite_ledger
 from dingo.message.frame import pack
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ CREATE INDEX IF NOT EXISTS reports_for ON reports (reply, seq);
 CREATE UNIQUE INDEX IF NOT EXISTS reports_final ON reports (id, name) WHERE final = 1;
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID;
 """
+_SCHEMA += sqlite_ledger.SCHEMA
 
 # How long one process waits for the others' transactions (seconds). They take about a millisecond each.
 BUSY_SECONDS = 5.0
@@ -85,7 +87,7 @@ class Database:
             )
             _switch_to_wal(connection)
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            if connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+            if connection.execute("SELECT name FROM sqlite_master WHERE name = 'paused'").fetchone() is None:
                 self._make_tables(connection)
             (version,) = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
         if int(version) > SCHEMA_VERSION:
@@ -237,6 +239,7 @@ class SqliteWorker:
     def __init__(self, path: str, lease_seconds: float) -> None:
         self._database = Database(path)
         self._lease = lease_seconds
+        self.ledger = sqlite_ledger.SqliteLedger(self._database, lease_seconds, self.tend)
         self._connection: sqlite3.Connection | None = None
         self._tend_lock = threading.Lock()
 
@@ -250,6 +253,7 @@ class SqliteWorker:
         # What is lost of these by a power cut is who had claimed what, and then nobody is left to whom it matters.
         self._claims = self._database.connect(durable=False)
         self._keeper = self._database.connect(durable=False)
+        self.ledger.owner = self.owner
         self._lock_file = (self._database.place / f"{self.owner}.lock").open("w")
         fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._bell = Bell(self._database.place, self.owner)
@@ -330,6 +334,8 @@ class SqliteWorker:
     def _settle(self, connection: sqlite3.Connection, one: Settlement) -> bool:
         if one.verdict is Verdict.ACK:
             done = connection.execute("DELETE FROM tasks WHERE seq = ? AND fence = ?", one.delivery.token)
+            if one.frees is not None and done.rowcount == 1:
+                sqlite_ledger.free(connection, one.delivery.envelope.name, one.frees, one.delivery.envelope.id)
         else:
             later = one.verdict is Verdict.LATER
             done = connection.execute(
@@ -455,6 +461,7 @@ class SqliteWorker:
             connection.close()
             self._claims.close()
             self._keeper.close()
+            self.ledger.close()
         self._ringer.ring_workers()
         self._bell.close()
         self._ringer.close()
@@ -472,6 +479,7 @@ class SqliteStore:
         self._side: sqlite3.Connection | None = None
         self._side_lock = threading.Lock()
         self._bell: Bell | None = None
+        self.ledger = sqlite_ledger.SqliteLedger(self._database)
         self._seen = 0
         self._woken = False
 
@@ -563,6 +571,7 @@ class SqliteStore:
             if connection is not None:
                 connection.close()
         self._connection = self._side = None
+        self.ledger.close()
         if self._bell is not None:
             self._bell.close()
 

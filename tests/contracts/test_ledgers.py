@@ -1,0 +1,34 @@
+"""Every backend that counts for a fleet keeps the ledger's contract."""
+
+import itertools
+
+import pytest
+from by_url import ByURL
+
+from dingo.kombu.sqlite import SqliteWorker
+from dingo.testing.suites import LedgerSuite
+
+_numbers = itertools.count()
+
+
+class TestMemory(LedgerSuite):
+    LEASE = 0.1
+
+    @pytest.fixture
+    def broker(self):
+        return ByURL(f"memory://ledger-{next(_numbers)}")
+
+    def fall_silent(self, worker):
+        """In one process nobody falls silent but who is closed."""
+        worker.close(died=True)
+
+
+class Sqlite(ByURL):
+    def worker(self):
+        return SqliteWorker(self.url.removeprefix("sqlite:///"), LedgerSuite.LEASE)
+
+
+class TestSqlite(LedgerSuite):
+    @pytest.fixture
+    def broker(self, tmp_path):
+        return Sqlite(f"sqlite:///{tmp_path}/jobs.db")
