@@ -118,11 +118,14 @@ class LocalBridge:
             from dingo.worker.processes import ProcessPool  # noqa: PLC0415 - pickle and sockets, for who uses it
 
             return ProcessPool(name, count, self.hub, lifespan=self._lifespan)
-        return (LoopPool if kind == "async" else ThreadPool)(name, count, self.hub)
+        return LoopPool(name, count, self.hub) if kind == "async" else self._make_threads(name, count)
+
+    def _make_threads(self, name: str, count: int) -> ThreadPool:
+        return ThreadPool(name, count, self.hub)
 
     def _shared_threads(self) -> ThreadPool:
         if self._default is None:
-            self._default = ThreadPool("default", self.config.workers, self.hub)
+            self._default = self._make_threads("default", self.config.workers)
         return self._default
 
     def _shared_loop(self) -> LoopPool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
 from dingo.bridge.local import LocalBridge
+from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.components import key_of, unpickles
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
 from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
     from dingo.message.signature import Signature
     from dingo.plan import Plan
 
-# A worker that knows how short its tasks are claims about this much work ahead (seconds); else only what it can
-# start at once, so that no other worker is idle while tasks wait here.
-AHEAD_SECONDS = 0.05
-AHEAD_MOST = 500
 # How long the I/O thread waits in the consumer before it looks around (seconds).
 LOOK = 0.5
 # How often the keeper says that this worker lives (seconds): well below every lease.
@@ -59,9 +56,10 @@ _WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end al
 class RemoteJob(Job):
     """A delivery while it runs here. Its end is not told to callers in this process but settled."""
 
-    __slots__ = ("begun", "delivery", "header", "reply")
+    __slots__ = ("begun", "delivery", "header", "on_loop", "reply")
 
-    begun: float
+    begun: float  # when it was claimed (time.monotonic),
+    on_loop: bool  # and whether it needs no thread
 
     def __init__(self, plan: Plan, args: Any, kwargs: Any, delivery: Delivery, header: dict[str, Any]) -> None:
         super().__init__(plan, args, kwargs)
@@ -126,7 +124,7 @@ class RemoteWorker(LocalBridge):
         self._held: dict[tuple[str, str], RemoteJob] = {}
         self._suspects: deque[RemoteJob] = deque()
         self._suspect_running: RemoteJob | None = None
-        self._mean: float | None = None  # how long a task takes here, from claim to end, smoothed (seconds)
+        self._claim_room = Room()
         self._queues: tuple[str, ...] = (config.queue,)
         self._plans: dict[tuple[str, str, bytes], Plan] = {}
         self._settles_reports = consumer is cast("Any", reporter)
@@ -154,9 +152,18 @@ class RemoteWorker(LocalBridge):
     def done(self, entry: Job | Settlement | ReportEnvelope) -> None:
         """Hand something to the I/O thread. It is woken once for all that comes while it sleeps."""
         self._done.append(entry)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Have the I/O thread look around now, if it sleeps in the consumer."""
         if self._asleep:
             self._asleep = False
             self._consumer.wake()
+
+    def _make_threads(self, name: str, count: int) -> ThreadPool:
+        pool = super()._make_threads(name, count)
+        pool.lending = self._look_again  # a task waits for another: there is room for that now
+        return pool
 
     def tell(self, job: RemoteJob, report: Report) -> None:
         """Send an intermediate report home."""
@@ -233,7 +240,7 @@ class RemoteWorker(LocalBridge):
                     self.hub.emit(Origin.CONSUMER, Level.INFO, "connection.restored", "the broker answers again")
 
     def _claim(self) -> None:
-        room = self._room_now() if self._claiming else 0
+        room = self._claim_room.now(self._pools(), self.config) if self._claiming else 0
         # Asleep is set before the last look: whoever is done after it wakes the consumer.
         self._asleep = True
         if self._done:
@@ -256,15 +263,6 @@ class RemoteWorker(LocalBridge):
         if not self.named:
             return self._queues
         return tuple(queue_of(queue, name) for queue in self._queues for name in self._names())
-
-    def _room_now(self) -> int:
-        if self.config.prefetch is not None:
-            return self.config.prefetch - len(self._held)
-        threads = (
-            sum(pool.count if not isinstance(pool, LoopPool) else 1000 for pool in self._pools()) or self.config.workers
-        )
-        ahead = 0 if self._mean is None else min(AHEAD_MOST, int(threads * AHEAD_SECONDS / max(self._mean, 1e-6)))
-        return max(threads, ahead) - len(self._held)
 
     def _take(self, delivery: Delivery) -> None:
         """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
@@ -349,8 +347,9 @@ class RemoteWorker(LocalBridge):
         return plan
 
     def _run(self, job: RemoteJob) -> None:
-        job.begun = monotonic()
+        job.begun, job.on_loop = monotonic(), isinstance(job._plan.pool, LoopPool)
         self._held[job.name, job.id] = job
+        self._claim_room.take(on_loop=job.on_loop)
         if job.delivery.suspect:
             self._suspects.append(job)
             self._next_suspect()
@@ -467,8 +466,7 @@ class RemoteWorker(LocalBridge):
         if job is None or job.delivery is not settlement.delivery:
             return  # it has been claimed again here since
         del self._held[envelope.name, envelope.id]
-        taken = monotonic() - job.begun
-        self._mean = taken if self._mean is None else self._mean * 0.9 + taken * 0.1
+        self._claim_room.leave(monotonic() - job.begun, on_loop=job.on_loop)
 
     def _settlement(self, job: Job) -> Settlement:
         """Make the verdict and the final report of a job that has ended."""

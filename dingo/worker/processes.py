@@ -177,6 +177,7 @@ class ProcessPool:
 
     kind = "process"
     remote = False
+    lent = 0
 
     def __init__(self, name: str, count: int, hub: Hub, *, lifespan: Callable[[], Any] | None = None,
                  max_calls: int | None = None, max_rss: int | None = None) -> None:  # fmt: skip

@@ -224,7 +224,10 @@ class ThreadPool:
         self._numbers = itertools.count()
         self._heap: list[tuple[int, int, Job]] = []
         self._closing = False
-        self._lent = 0  # how many threads stand in for others
+        self.lent = 0
+        """How many threads stand in for others."""
+        self.lending: Callable[[], object] | None = None
+        """Called when one more does."""
         for _ in range(count):
             self._start_thread()
 
@@ -320,9 +323,11 @@ class ThreadPool:
         if seat.waits == 1 and not seat.abandoned:  # else another serves already
             seat.alone, seat.lent = self.count == 1, True
             with self._lock:
-                self._lent += 1
+                self.lent += 1
             seat.give_turn()
             self._start_thread()
+            if self.lending is not None:
+                self.lending()
         try:
             yield
         finally:
@@ -336,13 +341,13 @@ class ThreadPool:
 
     def _leave_after_standing_in(self, _note: Any, _seat: Seat) -> bool:
         with self._lock:
-            self._lent -= 1
+            self.lent -= 1
         return True
 
     def _get_in_turn(self, seat: Seat) -> Any:
-        # Only a thread that runs something can make another stand in, so while `_lent` is 0 there is but one.
+        # Only a thread that runs something can make another stand in, so while `lent` is 0 there is but one.
         job = self._queue.get()
-        if self._lent and (job is _TICKET or not isinstance(job, _Note)):
+        if self.lent and (job is _TICKET or not isinstance(job, _Note)):
             self.turn.acquire()
             seat.turn = True
         return job

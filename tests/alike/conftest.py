@@ -1,7 +1,8 @@
 """One suite, four ways: the same tasks and calls in local mode and over each broker.
 
 The caller and the worker are two apps in this process (locally one), so that a test can hold a task by a gate and see
-both ends. They are made once for each mode and shared: a test registers tasks of its own, under names of their own.
+both ends. They are made once for each mode and module, and shared: a test registers tasks of its own, under names of
+their own.
 """
 
 import itertools
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 
 import pytest
 import rabbit
+from conftest import PATIENCE
 from servers import redis_server
 
 import dingo
 
 __all__ = ["redis_server"]
 
-PATIENCE = 20.0  # how long a test waits for a fact before it fails
 MODES = ("local", "sqlite", "redis", "amqp")
 
 _numbers = itertools.count(1)
@@ -81,9 +82,9 @@ def mode(request, tmp_path_factory):
     return Mode(name, "local" if name == "local" else f"sqlite:///{tmp_path_factory.mktemp('alike')}/jobs.db")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def both(mode):
-    """The two apps that all tests of a mode share. Their worker serves the queue "other" too."""
+    """The two apps that all tests of a module share, in each mode. Their worker serves the queue "other" too."""
     both = Both(mode, queues=("other",))
     both.start()
     yield both
