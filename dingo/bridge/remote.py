@@ -364,8 +364,7 @@ class RemoteCaller:
 
     def _read(self, header: dict[str, Any], body: bytes, size: int, job: Job) -> Report:
         """Read a report that is to be this call's. Raises BadMessage."""
-        if header["n"] != job.name or header["id"] != job.id:
-            raise BadMessage(f"a report of {header['n']!r} that came as one of {job.name!r} {job.id}")
+        _check_belongs(header, job.id, job.name)
         why: Exception
         if size > self.config.max_message_bytes:
             why = BadReturn(f"a report of {size} bytes: at most {self.config.max_message_bytes} are read here")
@@ -472,15 +471,25 @@ class RemoteCaller:
     def ended(self, status: Status) -> list[StoredCall]:
         """List the calls that ended so and are kept."""
         found: list[StoredCall] = []
+        refused: list[BadMessage] = []
         for one in self._asked.calls("ended", None):
             try:
-                header, _ = self.codec.open_report(one.frame or b"")
+                header = self._open_kept(one)
             except BadMessage as error:
-                self._refuse_report(error)
-                continue
-            if header.get("s") == status:
-                found.append(replace(one, frame=unsealed(one.frame or b"")))
+                refused.append(error)
+            else:
+                if header.get("s") == status:
+                    found.append(replace(one, frame=unsealed(one.frame or b"")))
+        if refused:
+            why = f"{len(refused)} results that are kept cannot be read here, the first because it is {refused[0]}"
+            self._refuse_report(BadMessage(why))
         return found
+
+    def _open_kept(self, call: StoredCall) -> dict[str, Any]:
+        """Return the header of the report that is kept of a call. Raises BadMessage."""
+        header, _ = self.codec.open_report(call.frame or b"")
+        _check_belongs(header, call.id, call.name)
+        return header
 
     def purge(self, call: StoredCall) -> bool:
         """Withdraw a call that waits; its caller is told."""
@@ -558,6 +567,11 @@ class NoCaller:
 
     def forget_all(self) -> None:
         """Nothing is known."""
+
+
+def _check_belongs(header: dict[str, Any], id: str, name: str) -> None:
+    if header["id"] != id or header["n"] != name:
+        raise BadMessage(f"a report of {header['n']!r} {header['id']} that came as one of {name!r} {id}")
 
 
 def end(job: Job, report: Report) -> None:

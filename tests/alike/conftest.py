@@ -79,6 +79,8 @@ def mode(request, tmp_path_factory):
         return Mode(name, request.getfixturevalue("redis_server").url)
     if name == "amqp":
         return Mode(name, request.getfixturevalue("amqp_node").url)
+    if name == "memory":
+        return Mode(name, "memory://alike")
     return Mode(name, "local" if name == "local" else f"sqlite:///{tmp_path_factory.mktemp('alike')}/jobs.db")
 
 
