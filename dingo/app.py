@@ -476,7 +476,7 @@ class App:
             self.use(kombu.worker(broker, self.config))
         elif role != "caller":
             self.use(kombu.worker(broker, self.config), roles=["consumer"])
-            self.use(kombu.worker(backend, self.config), roles=["reporter"])
+            self.use(kombu.reporter(backend, self.config), roles=["reporter"])
         self.broker = broker
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:

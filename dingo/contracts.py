@@ -205,7 +205,11 @@ class NamedConsumer(Consumer, Protocol):
 
 @runtime_checkable
 class Reporter(Component, Protocol):
-    """Gets reports to a backend. Called by the worker's I/O thread alone."""
+    """Gets reports to a backend. Called by the worker's I/O thread alone.
+
+    One with an attribute `largest_report` (known once it is open) takes frames of at most so many bytes; the worker
+    ends a call whose report is larger FAILURE/BAD_RETURN.
+    """
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
         """Return when the backend is responsible for all of them. Raises BrokerUnavailable."""
@@ -215,7 +219,9 @@ class Reporter(Component, Protocol):
 class Store(Component, Protocol):
     """Gets reports to callers, and answers questions about calls. `collect` is the receiver thread's alone.
 
-    One with a true attribute `apart` is not where the tasks are: it knows only calls that have ended.
+    One with a true attribute `apart` is not where the tasks are: it knows only calls that have ended, and raises
+    NotAttached when it is asked about others. One with a true attribute `polls` has nobody to tell it of reports: its
+    `wake` is called when some are to be expected.
     """
 
     def collect(self, reply: str, wait: float) -> list[bytes]:

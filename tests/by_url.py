@@ -15,3 +15,6 @@ class ByURL:
 
     def store(self):
         return kombu.store(self.url)
+
+    def reporter(self):
+        return kombu.reporter(self.url)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
+from databases import memcached, mongodb, mysql, postgresql
 
 import dingo
+
+__all__ = ["memcached", "mongodb", "mysql", "postgresql"]  # fixtures: one server of a kind for all tests
 
 PATIENCE = 10.0  # how long a test waits for a fact before it fails
 

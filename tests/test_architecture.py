@@ -19,6 +19,12 @@ DOORS = {
     "pytest": {"testing/plugin.py", "testing/suites.py"},
     "redis": {"kombu/redis.py"},
     "amqp": {"kombu/amqp.py"},
+    "sqlalchemy": {"store/sql.py", "store/postgresql.py", "store/mysql.py"},
+    "psycopg": {"store/postgresql.py"},
+    "pymysql": {"store/mysql.py"},
+    "pymemcache": {"store/memcache.py"},
+    "pymongo": {"store/mongodb.py"},
+    "bson": {"store/mongodb.py"},
 }
 
 

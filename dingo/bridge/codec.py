@@ -16,6 +16,7 @@ With `Config.signing_keys` every frame is signed, and only signed ones are read.
 from __future__ import annotations
 
 import datetime
+import sys
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -62,6 +63,7 @@ class Codec:
         self._named = named  # whether there is a queue for each task name
         self._reply = reply
         self._prefixes: dict[int, tuple[Plan, Any, str, bytes]] = {}
+        self.largest_report = sys.maxsize  # what the backend can take (bytes)
         self.use_keys(config.signing_keys)
 
     def use_keys(self, keys: Sequence[str]) -> None:
@@ -163,6 +165,11 @@ class Codec:
             raise BadReturn(
                 f"{report.name}(): a report of {len(frame)} bytes, and a message has at most "
                 f"{self._config.max_message_bytes} (Config.max_message_bytes): return a reference to large data"
+            )
+        if len(frame) > self.largest_report:
+            raise BadReturn(
+                f"{report.name}(): a report of {len(frame)} bytes, and this backend takes at most "
+                f"{self.largest_report}: return a reference to large data"
             )
         return ReportEnvelope(job.reply, report.id, report.name, frame, report.final, keep)
 

@@ -124,6 +124,7 @@ class RemoteCaller:
         producer.open(self._emit)
         if store is not None:
             store.open(self._emit)
+        self._expect = store.wake if store is not None and getattr(store, "polls", False) else None
         self._threads = [threading.Thread(target=self._send_all, name="dingo-sender", daemon=True)]
         if store is not None:
             self._threads.append(threading.Thread(target=self._receive_all, name="dingo-receiver", daemon=True))
@@ -300,6 +301,8 @@ class RemoteCaller:
             else:
                 if tries:
                     self._emit(Level.INFO, "connection.restored", "the broker takes calls again")
+                if self._expect is not None:
+                    self._expect()
                 return
 
     def _not_sent(self, calls: Iterable[tuple[Job, Envelope]], error: BaseException) -> None:
@@ -393,7 +396,7 @@ class RemoteCaller:
         if job.start() is not None:
             self._forget(job)
             return job.finish(Status.CANCELLED, _cancelled())
-        if self._store is None or getattr(self._store, "apart", False):
+        if self._store is None or self._apart:
             raise NotAttached(
                 f"{job.name} {job.id} has been sent, and this app's Store knows only calls that have ended: "
                 "cancelling needs a broker that is its own backend (redis, sqlite)"
@@ -422,7 +425,10 @@ class RemoteCaller:
         name = names[0] if len(names) == 1 else None
         stored = self._asked.fetch(id, name)
         if stored is None:
-            raise ResultNotFound(f"no call with id {id!r} is known: it never was, or its result is no longer kept")
+            unended = ", or it has not ended (this app's Store knows only calls that have)" if self._apart else ""
+            raise ResultNotFound(
+                f"no call with id {id!r} is known: it never was, or its result is no longer kept{unended}"
+            )
         plan = plan_of(stored.name)
         job = RemoteResult(plan, (), None)
         job._id = id
@@ -461,12 +467,12 @@ class RemoteCaller:
             raise ResultNotFound(f"no result of a call with id {id!r} is kept")
 
     def pending(self, queue: str | None = None) -> list[StoredCall]:
-        """List the calls that wait for a worker."""
-        return self._asked.calls("waiting", queue)
+        """List the calls that wait for a worker. Raises NotAttached where the Store knows only ended ones."""
+        return self._of_broker.calls("waiting", queue)
 
     def delayed(self, queue: str | None = None) -> list[StoredCall]:
-        """List the calls that wait for their time."""
-        return self._asked.calls("delayed", queue)
+        """List the calls that wait for their time. Raises NotAttached as `pending` does."""
+        return self._of_broker.calls("delayed", queue)
 
     def ended(self, status: Status) -> list[StoredCall]:
         """List the calls that ended so and are kept."""
@@ -493,7 +499,7 @@ class RemoteCaller:
 
     def purge(self, call: StoredCall) -> bool:
         """Withdraw a call that waits; its caller is told."""
-        withdrawn = self._asked.cancel(call.id, call.name) is True
+        withdrawn = self._of_broker.cancel(call.id, call.name) is True
         job = self._pending.get(call.id)
         if withdrawn and job is not None:
             self._forget(job)
@@ -505,6 +511,20 @@ class RemoteCaller:
         if self._store is None:
             raise NotAttached("this app has no Store to look into: attach one")
         return self._store
+
+    @property
+    def _apart(self) -> bool:
+        return bool(getattr(self._store, "apart", False))
+
+    @property
+    def _of_broker(self) -> Store:
+        """The Store, if it knows of calls that have not ended."""
+        if self._apart:
+            raise NotAttached(
+                "this app's Store knows only calls that have ended: to see and purge what waits needs a broker "
+                "that is its own backend (redis, sqlite)"
+            )
+        return self._asked
 
     # -- the end -----------------------------------------------------------------------------------
 

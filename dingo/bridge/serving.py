@@ -10,6 +10,7 @@ The broker holds a task until its report is on its way: what a dead worker had i
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from functools import partial
@@ -130,6 +131,7 @@ class RemoteWorker(LocalBridge):
         self._settles_reports = consumer is cast("Any", reporter)
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
+        self._codec.largest_report = getattr(reporter, "largest_report", None) or sys.maxsize
         self._io = threading.Thread(target=self._serve, name="dingo-consumer", daemon=True)
         self._keeper = threading.Thread(target=self._tend_all, name="dingo-keeper", daemon=True)
 

@@ -87,7 +87,12 @@ class NamedConsumer(Consumer):
 class Reporter(_Part):
     """Gets reports to the backend."""
 
-    _make = staticmethod(urls.worker)
+    _make = staticmethod(urls.reporter)
+
+    @property
+    def largest_report(self) -> int | None:
+        """How many bytes a report may have; None: as many as it likes. Known once it is open."""
+        return _largest(self._behind)
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
         """Return when the backend is responsible for all of them. Raises BrokerUnavailable."""
@@ -103,6 +108,11 @@ class Store(_Part):
     def apart(self) -> bool:
         """Whether it knows only calls that have ended."""
         return bool(getattr(self._behind, "apart", False))
+
+    @property
+    def polls(self) -> bool:
+        """Whether it looks for reports, so that it is to be told when some are to be expected."""
+        return bool(getattr(self._behind, "polls", False))
 
     def collect(self, reply: str, wait: float) -> list[bytes]:
         """Return packs of new reports for this address. Raises BrokerUnavailable."""
@@ -158,7 +168,12 @@ class Backend(Store):
 
     def __init__(self, url: str, config: Config | None = None) -> None:
         super().__init__(url, config)
-        self._reporter = urls.worker(url, config)
+        self._reporter = urls.reporter(url, config)
+
+    @property
+    def largest_report(self) -> int | None:
+        """How many bytes a report may have; None: as many as it likes. Known once it is open."""
+        return _largest(self._reporter)
 
     def open(self, emit: Callable[..., None]) -> None:
         """Connect. Raises BrokerUnavailable."""
@@ -173,3 +188,8 @@ class Backend(Store):
         """Let go of everything. Idempotent."""
         super().close()
         self._reporter.close()
+
+
+def _largest(reporter: Any) -> int | None:
+    largest: int | None = getattr(reporter, "largest_report", None)
+    return largest

@@ -63,6 +63,8 @@ LOOK = 0.25
 # How often a waiting worker looks for dead ones, and how often what is kept too long is thrown out (seconds).
 REAP_EVERY = 1.0
 SWEEP_EVERY = 60.0
+# How long a report waits for its caller when its result is not kept any more (seconds).
+MAIL_SECONDS = 60.0
 _COLLECT = 2000
 
 
@@ -346,8 +348,9 @@ class SqliteWorker:
         return done.rowcount == 1
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
-        """Publish reports of tasks that go on."""
+        """Publish reports of tasks that go on, or of all where the tasks go another way: then nobody claims here."""
         assert self._connection is not None
+        self._sweep()
         with self._database.writing(self._connection) as connection:
             self._insert(connection, reports)
         self._ring(reports)
@@ -356,7 +359,7 @@ class SqliteWorker:
         now = time()
         connection.executemany(
             "INSERT OR IGNORE INTO reports (reply, id, name, final, until, frame) VALUES (?,?,?,?,?,?)",
-            [(one.reply, one.id, one.name, int(one.final), now + max(one.keep, 60.0), one.frame) for one in reports],
+            [(one.reply, one.id, one.name, int(one.final), now + one.keep, one.frame) for one in reports],
         )
 
     def _ring(self, reports: Sequence[ReportEnvelope]) -> None:
@@ -410,14 +413,17 @@ class SqliteWorker:
         for owner, beat in owners:
             if self._is_dead(owner, beat):
                 self._bury(owner)
-        if now - self._swept > SWEEP_EVERY:
-            self._swept = now
-            self._sweep()
+        self._sweep()
 
     def _sweep(self) -> None:
         """Throw out what was kept long enough. It is looked for without a lock, and without an index to keep up."""
+        if monotonic() - self._swept <= SWEEP_EVERY:
+            return
+        self._swept = monotonic()
         with self._database.errors():
-            old = self._claims.execute("SELECT seq FROM reports WHERE until < ? LIMIT 10000", (time(),)).fetchall()
+            old = self._claims.execute(
+                "SELECT seq FROM reports WHERE until < ? LIMIT 10000", (time() - MAIL_SECONDS,)
+            ).fetchall()
         if old:
             with self._database.writing(self._claims) as connection:
                 connection.executemany("DELETE FROM reports WHERE seq = ?", old)
@@ -557,7 +563,9 @@ class SqliteStore:
         """List the calls in a state, in the order they would run."""
         with self._asking() as connection:
             if state == "ended":
-                rows = connection.execute("SELECT id, name, frame FROM reports WHERE final = 1 ORDER BY seq").fetchall()
+                rows = connection.execute(
+                    "SELECT id, name, frame FROM reports WHERE final = 1 AND until > ? ORDER BY seq", (time(),)
+                ).fetchall()
                 return [StoredCall(id, name, state, frame) for id, name, frame in rows]
             rows = connection.execute(
                 f"SELECT {_CALL} FROM tasks WHERE state = ? AND (? IS NULL OR queue = ?) ORDER BY due, rank, seq",  # noqa: S608

@@ -2,6 +2,8 @@
 
 `amqp://user:password@host/vhost` and `amqps://` (RabbitMQ, also over TLS), `redis://host` and `rediss://host` (over
 TLS), `sqlite:///file.db` (durable, many processes, no server), and `memory://name` (one process, for tests).
+
+Reporter and Store may also come from a result store, which is no broker: see `dingo.store.urls`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, wire
 from dingo.config import Config, mask_url
 from dingo.errors import BadConfig
+from dingo.store import urls as stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +32,14 @@ def worker(url: str, config: Config | None = None) -> Any:
     return _maker(url)("worker", config or Config())
 
 
+def reporter(url: str, config: Config | None = None) -> Any:
+    """Make the Reporter for the URL of a backend: of a broker, what is its worker too. Raises BadConfig."""
+    return stores.reporter(url) if stores.knows(url) else worker(url, config)
+
+
 def store(url: str, config: Config | None = None) -> Any:
-    """Make the Store for a URL. Raises BadConfig."""
-    return _maker(url)("store", config or Config())
+    """Make the Store for the URL of a backend. Raises BadConfig."""
+    return stores.store(url) if stores.knows(url) else _maker(url)("store", config or Config())
 
 
 def _maker(url: str) -> Callable[[str, Config], Any]:
@@ -45,7 +53,15 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
         return lambda part, config: _amqp(part, url, config)
     if parts.scheme in {"redis", "rediss"}:
         return lambda part, config: _redis(part, url, config)
-    raise BadConfig(f"no broker is known for {mask_url(url)!r}: this version has {_KNOWN}")
+    if stores.knows(url):
+        raise BadConfig(
+            f"{mask_url(url)!r} keeps results and carries no tasks: give it as the backend of a broker, "
+            "App(broker, backend=...) or DINGO_BACKEND"
+        )
+    raise BadConfig(
+        f"nothing is known behind {mask_url(url)!r}: this version has the brokers {_KNOWN}; "
+        f"and as backends also {', '.join(stores.EXAMPLES)}"
+    )
 
 
 def _memory(part: str, name: str) -> Any:

@@ -1,0 +1,96 @@
+"""Results in MySQL or MariaDB (PyMySQL). Nothing there tells of new rows, so who waits for reports looks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pymysql
+import sqlalchemy
+from sqlalchemy import func
+from sqlalchemy.dialects.mysql import insert
+
+from dingo.errors import BadConfig
+from dingo.store.lookout import Lookout
+from dingo.store.mail import key_of
+from dingo.store.sql import CONNECT_SECONDS, Database, Kind, SqlReporter, SqlStore, results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# An answer takes less than this, or the connection is dead (seconds).
+ANSWER_SECONDS = 15
+_NOW = sqlalchemy.text("(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1000000e0)")
+_DIALECT = "mysql+pymysql"
+# What a statement needs beside its values (bytes). Of a value, each byte may take two.
+_ROOM = 4096
+
+
+def _keep() -> Any:
+    new = insert(results)
+    old = results.c.until < _NOW  # what is no longer kept is not there
+    return new.on_duplicate_key_update(
+        [
+            ("frame", func.if_(old, new.inserted.frame, results.c.frame)),
+            ("until", func.if_(old, new.inserted.until, results.c.until)),
+        ]
+    )
+
+
+_KIND = Kind(
+    _DIALECT,
+    {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS},
+    "READ COMMITTED",
+    _NOW,
+    _keep(),
+    "SELECT get_lock('dingo', 30)",
+    "SELECT release_lock('dingo')",
+)
+
+
+def reporter(url: str) -> MysqlReporter:
+    """Make the Reporter for a URL. Raises BadConfig."""
+    return MysqlReporter(_database(url))
+
+
+def store(url: str) -> MysqlStore:
+    """Make the Store for a URL. Raises BadConfig."""
+    return MysqlStore(_database(url))
+
+
+def _database(url: str) -> Database:
+    assert pymysql
+    database = Database(_KIND, url)
+    if not database.name:
+        raise BadConfig(f"{database.shown!r} does not say which database: mysql://user:password@host/database")
+    return database
+
+
+class MysqlReporter(SqlReporter):
+    """Puts reports into MySQL."""
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Connect, and make the tables if they are not there. Raises BrokerUnavailable, BadConfig."""
+        super().open(emit)
+        with self._database.asking() as connection:
+            most = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+        self.largest_report = int(most) // 2 - _ROOM
+
+
+class MysqlStore(SqlStore):
+    """Gets reports out of MySQL."""
+
+    polls = True
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._lookout = Lookout()
+
+    def collect(self, reply: str, wait: float) -> list[bytes]:
+        """Return the packs of new reports for this address. Raises BrokerUnavailable."""
+        key = key_of(reply)
+        with self._line.use() as connection:
+            return self._lookout.watch(lambda: self._take(connection, key), wait)
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return."""
+        self._lookout.wake()

@@ -1,0 +1,163 @@
+"""Results in PostgreSQL (psycopg 3). Who waits for reports LISTENs, so they come at once; it looks by itself too."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy
+from sqlalchemy.dialects.postgresql import insert
+
+from dingo.errors import BrokerUnavailable
+from dingo.store.mail import key_of
+from dingo.store.sql import CONNECT_SECONDS, Database, Kind, SqlReporter, SqlStore, results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What is sent is acknowledged, and what is idle answers, within this time, or the connection is dead (seconds).
+_SILENCE = 15
+_NOW = sqlalchemy.text("extract(epoch FROM clock_timestamp())::double precision")
+
+
+def _keep() -> Any:
+    new = insert(results)
+    return new.on_conflict_do_update(
+        index_elements=[results.c.id_key, results.c.name_key],
+        set_={"frame": new.excluded.frame, "until": new.excluded.until},
+        where=results.c.until < _NOW,  # what is no longer kept is not there
+    )
+
+
+_KIND = Kind(
+    "postgresql+psycopg",
+    {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "dingo",
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+        "tcp_user_timeout": _SILENCE * 1000,
+    },
+    "READ COMMITTED",
+    _NOW,
+    _keep(),
+    "SELECT pg_advisory_xact_lock(hashtext('dingo'))",
+)
+_RING = sqlalchemy.text("SELECT pg_notify(channel, '') FROM unnest(CAST(:channels AS text[])) AS channel")
+
+
+def reporter(url: str) -> PostgresqlReporter:
+    """Make the Reporter for a URL. Raises BadConfig."""
+    return PostgresqlReporter(Database(_KIND, url))
+
+
+def store(url: str) -> PostgresqlStore:
+    """Make the Store for a URL. Raises BadConfig."""
+    return PostgresqlStore(Database(_KIND, url))
+
+
+def _channel(key: bytes) -> str:
+    return f"dingo_{key.hex()}"
+
+
+class PostgresqlReporter(SqlReporter):
+    """Puts reports into PostgreSQL."""
+
+    def _ring(self, connection: sqlalchemy.Connection, keys: set[Any]) -> None:
+        connection.execute(_RING, {"channels": [_channel(key) for key in keys]})
+
+
+class PostgresqlStore(SqlStore):
+    """Gets reports out of PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._bells: tuple[socket.socket, socket.socket] | None = None
+        self._listening: tuple[Any, bytes] | None = None
+        self._rung = False
+
+    def open(self, emit: Callable[..., None]) -> None:
+        """Connect, and make the tables if they are not there. Raises BrokerUnavailable, BadConfig."""
+        self._bells = socket.socketpair()
+        for one in self._bells:
+            one.setblocking(False)
+        super().open(emit)
+
+    def collect(self, reply: str, wait: float) -> list[bytes]:
+        """Return the packs of new reports for this address. Raises BrokerUnavailable."""
+        until = monotonic() + wait
+        key = key_of(reply)
+        with self._line.use() as connection, _driver_errors(self._database):
+            raw = self._listen(connection, key)
+            while True:
+                self._rung = False
+                found = self._take(connection, key)
+                left = until - monotonic()
+                if found or left <= 0:
+                    return found
+                # What was told while it looked may not have been there yet.
+                if not self._rung and not self._rest(raw, left):
+                    return []
+
+    def _listen(self, connection: sqlalchemy.Connection, key: bytes) -> Any:
+        """Have the server tell of reports for this address; return the driver's connection."""
+        raw = connection.connection.dbapi_connection
+        if self._listening != (raw, key):
+            assert raw is not None
+            if self._listening is None or self._listening[0] is not raw:
+                raw.add_notify_handler(self._ring)
+            connection.exec_driver_sql("UNLISTEN *")
+            connection.exec_driver_sql(f"LISTEN {_channel(key)}")
+            self._listening = (raw, key)
+        return raw
+
+    def _ring(self, _notice: Any) -> None:
+        self._rung = True
+
+    def _rest(self, raw: Any, seconds: float) -> bool:
+        """Wait until the server tells of something, or for so many seconds. False: it was woken."""
+        assert self._bells is not None
+        hears = self._bells[0]
+        poll = select.poll()
+        poll.register(hears, select.POLLIN)
+        poll.register(raw.fileno(), select.POLLIN)
+        ready = {one for one, _ in poll.poll(seconds * 1000)}
+        if hears.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                while hears.recv(4096):
+                    pass
+            return False
+        if ready:
+            raw.pgconn.consume_input()
+            while raw.pgconn.notifies():
+                pass
+        return True
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return."""
+        bells = self._bells
+        if bells is not None:
+            with contextlib.suppress(OSError):  # full: rung often enough; closed: nobody waits
+                bells[1].send(b"!")
+
+    def close(self) -> None:
+        """Delete what was handed out, and close the connections."""
+        super().close()
+        bells, self._bells = self._bells, None
+        self._listening = None
+        for one in bells or ():
+            one.close()
+
+
+@contextlib.contextmanager
+def _driver_errors(database: Database) -> Any:
+    """Turn what the driver itself raises, where SQLAlchemy is not between us, into our own."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise BrokerUnavailable(f"{database.shown}: {error}") from None

@@ -1,0 +1,46 @@
+"""Every backend keeps the contract, whichever way the tasks go."""
+
+import itertools
+
+import pytest
+import redis
+from by_url import ByURL
+from servers import redis_server  # noqa: F401 - a fixture
+
+from dingo.testing.suites import BackendSuite
+
+_numbers = itertools.count()
+
+
+class TestMemory(BackendSuite):
+    @pytest.fixture
+    def backend(self):
+        return ByURL(f"memory://backend-{next(_numbers)}")
+
+
+class TestSqlite(BackendSuite):
+    @pytest.fixture
+    def backend(self, tmp_path):
+        return ByURL(f"sqlite:///{tmp_path}/results.db")
+
+
+class TestRedis(BackendSuite):
+    @pytest.fixture
+    def backend(self, redis_server):  # noqa: F811
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.flushall()
+        return ByURL(redis_server.url)
+
+
+class TestPostgresql(BackendSuite):
+    @pytest.fixture
+    def backend(self, postgresql):
+        postgresql.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
+        return ByURL(postgresql.url)
+
+
+class TestMysql(BackendSuite):
+    @pytest.fixture
+    def backend(self, mysql):
+        mysql.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
+        return ByURL(mysql.url)
