@@ -10,6 +10,7 @@ The broker holds a task until its report is on its way: what a dead worker had i
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
+from dingo.bridge.heralding import WorkerNews
 from dingo.bridge.local import LocalBridge
 from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.bridge.short import Incoming, Known
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dingo.config import Config
-    from dingo.contracts import Consumer, Envelope, Marshaller, Reporter
+    from dingo.contracts import Consumer, Envelope, Herald, Marshaller, Reporter
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.message.signature import Signature
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 LOOK = 0.5
 # How often the keeper says that this worker lives (seconds): well below every lease.
 TEND = 1.0
+# How long leaving the fleet may take (seconds).
+LEAVING = 2.0
 # A task whose worker died this often while it ran is not run again.
 POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
@@ -118,7 +122,7 @@ class RemoteWorker(LocalBridge):
 
     def __init__(self, config: Config, hub: Hub, hooks: Hooks, send: Callable[[Signature, Any], object],
                  refresh: Callable[[str | None], None], lifespan: Callable[[], Any] | None,
-                 consumer: Consumer, reporter: Reporter,
+                 consumer: Consumer, reporter: Reporter, herald: Herald | None,
                  plan_of: Callable[[str, dict[str, Any]], Plan | None],
                  names: Callable[[], Iterable[str]]) -> None:  # fmt: skip
         super().__init__(config, hub, hooks, send, refresh, lifespan)
@@ -127,6 +131,9 @@ class RemoteWorker(LocalBridge):
         self.named: bool = getattr(consumer, "named", False)
         """Whether there is a queue for each task name."""
         self._reporter = reporter
+        self._herald = herald
+        self.news: WorkerNews | None = None
+        """What shows this worker to the fleet, where there is a Herald."""
         self._plan_of = plan_of
         self._names = names
         self._codec = Codec(config, "")
@@ -150,11 +157,25 @@ class RemoteWorker(LocalBridge):
         self._io = threading.Thread(target=self._serve, name="dingo-consumer", daemon=True)
         self._keeper = threading.Thread(target=self._tend_all, name="dingo-keeper", daemon=True)
 
-    def start(self, queues: tuple[str, ...] = ()) -> None:
-        """Begin to consume."""
+    def start(self, queues: tuple[str, ...] = (), name: str = "") -> None:
+        """Begin to consume. `name`: what this worker is called in its fleet."""
         self._queues = queues or self._queues
         self._io.start()
         self._keeper.start()
+        if self._herald is not None:
+            name = name or f"{os.uname().nodename}:{os.getpid()}"
+            self.news = WorkerNews(self._herald, self.hub, self.config, name, partial(self._card, name, time()))
+
+    def _card(self, name: str, since: float) -> dict[str, Any]:
+        """Return what this worker says of itself."""
+        return {
+            "w": name, "host": os.uname().nodename, "pid": os.getpid(), "since": since, "queues": list(self._queues),
+            "tasks": sorted(self._names()), "workers": self._threads(), "busy": len(self._held),
+        }  # fmt: skip
+
+    def _threads(self) -> int:
+        """How many tasks it can run at once, as far as that is bounded."""
+        return sum(0 if isinstance(pool, LoopPool) else pool.count for pool in self._pools()) or self.config.workers
 
     def _emit(self, origin: Origin, level: Level, code: str, message: str, payload: Any = None) -> None:
         self.hub.emit(origin, level, code, message, payload)
@@ -574,6 +595,8 @@ class RemoteWorker(LocalBridge):
             self._io.join(5.0)
         del drain
         self._close_the_rest(until)
+        if self.news is not None:
+            self.news.close(LEAVING)
 
     def _give_back(self, job: Job) -> None:
         """Return a task to its queue, no attempt counted: claim its end here, so that nothing else settles it."""

@@ -563,13 +563,13 @@ return count
 class Server:
     """A way to one server: connections are made when they are needed, and again when they were lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._shown = mask_url(url)
         try:
             parts = urlsplit(url)
             self._secrets = [one for one in (parts.password, unquote(parts.password or "")) if one]
             self.pool = redis.ConnectionPool.from_url(
-                url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=CONNECT_SECONDS, socket_keepalive=True
+                url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=connect_seconds, socket_keepalive=True
             )
         except (ValueError, TypeError):
             raise BadConfig(f"{self._shown!r} is no URL of a Redis server: redis://user:password@host:6379/0") from None
@@ -765,8 +765,8 @@ def _report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
 class RedisProducer:
     """Puts tasks into Redis."""
 
-    def __init__(self, url: str) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._server = Server(url, connect_seconds)
         self._name = os.urandom(12).hex()
         self._unsure: list[tuple[str, str]] = []
         self._first = self._next = 1
@@ -812,8 +812,8 @@ class RedisProducer:
 class RedisWorker:
     """Consumer and Reporter: claims tasks, and settles them together with their reports."""
 
-    def __init__(self, url: str, lease_seconds: float) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str, lease_seconds: float, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._server = Server(url, connect_seconds)
         self._lease = lease_seconds
         self._line: Line | None = None
         self._tend_lock = threading.Lock()
@@ -1040,8 +1040,8 @@ class RedisWorker:
 class RedisStore:
     """Gets reports out of Redis, and looks at what is in it."""
 
-    def __init__(self, url: str) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._server = Server(url, connect_seconds)
         self._line: Line | None = None
         self._seen: dict[str, bytes] = {}
         self._untrimmed = 0
