@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGES = ("dingo-tasks", "joblib", "huey", "taskiq")
 
 
-def describe():
+def describe(packages=PACKAGES):
     """Return a flat dict of printable facts."""
     return {
         "cpu": _cpu(),
@@ -18,7 +18,7 @@ def describe():
         "kernel": f"{platform.system()} {platform.release()}",
         "load before the run": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
-        **{package: _version(package) for package in PACKAGES},
+        **{package: _version(package) for package in packages},
     }
 
 

@@ -1,0 +1,56 @@
+"""dingo, by `app.call` and `result.result()`; in one statement by `call_many` and `map`."""
+
+from time import perf_counter
+
+import dingo
+from peers import place
+from peers.calling import Caller as _Caller
+
+app = dingo.App(place.URL)
+
+
+@app.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task(ignore_report=True)
+def tally(job: int) -> None:
+    place.mark(job)
+
+
+class Caller(_Caller):
+    """The verbs."""
+
+    def submit(self, i):
+        """Call by the task, as the manual does."""
+        return add.call(i, i)
+
+    def read(self, handle):
+        """Wait as a Future waits."""
+        return handle.result(60)
+
+    def send(self, i):
+        """Call a task that ignores its report."""
+        tally.call(i)
+
+    def flush(self):
+        """Wait for the broker's confirmations."""
+        if not app.flush(120):
+            raise RuntimeError("not all calls were sent within 120 s")
+
+    def close(self):
+        """Close the app."""
+        app.close(10)
+
+    def call_many(self, jobs):
+        """Make all calls in one statement, a result for each."""
+        start = perf_counter()
+        total = sum(result.result(60) for result in add.call_many([(i, i) for i in range(jobs)]))
+        return total, perf_counter() - start
+
+    def map(self, jobs):
+        """Map over two ranges."""
+        start = perf_counter()
+        total = sum(add.map(range(jobs), range(jobs), timeout=60))
+        return total, perf_counter() - start
