@@ -250,6 +250,26 @@ class _Secrets(_Kind):
         return repr((MASK,) * len(value)) if isinstance(value, tuple) else MASK
 
 
+class _Options(_Kind):
+    right = "a mapping of names to values"
+    right_as_text = "an object in JSON"
+
+    def accept(self, value: object) -> object:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise _Wrong
+        return dict(value)
+
+    def read(self, text: str) -> object:
+        import json  # noqa: PLC0415 - few give one as text
+
+        return json.loads(text) if text else {}
+
+    def show(self, value: object) -> str:
+        return (
+            "{" + ", ".join(f"{name!r}: {MASK}" for name in value) + "}" if isinstance(value, dict) else _shown(value)
+        )
+
+
 class _Policy(_Kind):
     right = "a Reconnect, the name of its policy, or a mapping of its fields"
 
@@ -473,6 +493,9 @@ class Config:
 
     connect_timeout_seconds: Annotated[float, _Seconds(above=0)] = 5.0
     """Seconds that one attempt to connect may take."""
+
+    transport_options: Annotated[dict[str, Any], _Options()] = field(default_factory=dict, hash=False)
+    """Options for kombu's own transports (`sqs://`, `filesystem://` ...), as kombu's documentation says."""
 
     lease_seconds: Annotated[float, _Seconds(least=3)] = 30.0
     """Seconds without a sign of life after which a worker's calls are given to others; 3 or more."""

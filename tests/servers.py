@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -104,3 +105,37 @@ def own_redis(tmp_path):
     yield make
     for server in servers:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def sqs_server(tmp_path_factory):
+    """The port of a server that answers as SQS does, by moto; in memory."""
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    port = free_port()
+    log = tmp_path_factory.mktemp("sqs") / "moto.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output
+        )
+    until = time.monotonic() + 3 * PATIENCE
+    while not _listens(port):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, "moto does not answer"
+        time.sleep(0.05)  # between two looks: nothing tells when it listens
+    yield port
+    process.kill()
+    process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def sqs_url(sqs_server):
+    """A URL for one test: its queues are nobody else's."""
+    return f"sqs://test:test@127.0.0.1:{sqs_server}?region=us-east-1&queue_name_prefix=t{time.monotonic_ns()}-"

@@ -19,6 +19,7 @@ DOORS = {
     "pytest": {"testing/plugin.py", "testing/suites.py"},
     "redis": {"kombu/redis.py"},
     "amqp": {"kombu/amqp.py"},
+    "kombu": {"kombu/stock.py", "kombu/filesystem.py", "kombu/transports.py"},
     "sqlalchemy": {"store/sql.py", "store/postgresql.py", "store/mysql.py"},
     "psycopg": {"store/postgresql.py"},
     "pymysql": {"store/mysql.py"},

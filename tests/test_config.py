@@ -63,6 +63,7 @@ def refusal(fn, *args, **kwargs):
         ("grace_seconds", 25.0),
         ("send_timeout_seconds", 60.0),
         ("connect_timeout_seconds", 5.0),
+        ("transport_options", {}),
         ("lease_seconds", 30.0),
         ("unknown_task_seconds", 600.0),
         ("reconnect", Reconnect("exponential", tries=None, base=0.1, cap=5.0, jitter=True)),

@@ -1,7 +1,9 @@
 """From a URL to what is behind it: the only door to the transports.
 
 `amqp://user:password@host/vhost` and `amqps://` (RabbitMQ, also over TLS), `redis://host` and `rediss://host` (over
-TLS), `sqlite:///file.db` (durable, many processes, no server), and `memory://name` (one process, for tests).
+TLS), `sqlite:///file.db` (durable, many processes, no server), and `memory://name` (one process, for tests) are
+dingo's own, with or without `dingo+` before them. What else kombu knows (`sqs://`, `filesystem://` ...) goes by
+`dingo.kombu.stock`.
 
 Reporter and Store may also come from a result store, which is no broker: see `dingo.store.urls`.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from dingo.bridge.memory import MemoryHerald, MemoryProducer, MemoryStore, MemoryWorker, wire
+from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, wire
 from dingo.config import Config, mask_url
 from dingo.errors import BadConfig
 from dingo.store import urls as stores
@@ -19,7 +21,7 @@ from dingo.store import urls as stores
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_KNOWN = "amqp://host/vhost, redis://host:6379/0, sqlite:///file.db, memory://name"
+_KNOWN = "amqp://host/vhost, redis://host:6379/0, sqlite:///file.db, memory://name, or any other that kombu knows"
 
 
 def producer(url: str, config: Config | None = None) -> Any:
@@ -32,6 +34,11 @@ def worker(url: str, config: Config | None = None) -> Any:
     return _maker(url)("worker", config or Config())
 
 
+def keeps_apart(url: str) -> bool:
+    """Whether results go to a store of their own, even where the broker has the same URL (mongodb)."""
+    return stores.knows(url)
+
+
 def reporter(url: str, config: Config | None = None) -> Any:
     """Make the Reporter for the URL of a backend: of a broker, what is its worker too. Raises BadConfig."""
     return stores.reporter(url) if stores.knows(url) else worker(url, config)
@@ -42,51 +49,26 @@ def store(url: str, config: Config | None = None) -> Any:
     return stores.store(url) if stores.knows(url) else _maker(url)("store", config or Config())
 
 
-def herald(url: str, config: Config | None = None) -> Any:
-    """Make the Herald for a URL; None where that cannot carry what workers say of themselves. Raises BadConfig."""
-    parts = urlsplit(url)
-    seconds = (config or Config()).connect_timeout_seconds
-    if parts.scheme == "memory":
-        return MemoryHerald(wire(parts.netloc + parts.path or "default"))
-    if parts.scheme == "sqlite":
-        from dingo.kombu.heralds.sqlite import SqliteHerald  # noqa: PLC0415 - on demand
-
-        return SqliteHerald(_path(url))
-    if parts.scheme in {"amqp", "amqps"}:
-        from dingo.kombu.heralds.amqp import AmqpHerald  # noqa: PLC0415 - on demand
-
-        return AmqpHerald(url, seconds)
-    if parts.scheme in {"redis", "rediss"}:
-        from dingo.kombu.heralds.redis import RedisHerald  # noqa: PLC0415 - on demand
-
-        return RedisHerald(url, seconds)
-    return None
-
-
 def _maker(url: str) -> Callable[[str, Config], Any]:
+    url = url.removeprefix("dingo+")
     parts = urlsplit(url)
     if parts.scheme == "memory":
         return lambda part, _config: _memory(part, parts.netloc + parts.path)
     if parts.scheme == "sqlite":
-        return lambda part, config: _sqlite(part, _path(url), config)
+        path = unquote(parts.path[1:]) if not parts.netloc else ""
+        return lambda part, config: _sqlite(part, path, config)
     if parts.scheme in {"amqp", "amqps"}:
         return lambda part, config: _amqp(part, url, config)
     if parts.scheme in {"redis", "rediss"}:
         return lambda part, config: _redis(part, url, config)
-    if stores.knows(url):
+    if stores.knows(url) and parts.scheme != "mongodb":  # which kombu has a transport for
         raise BadConfig(
             f"{mask_url(url)!r} keeps results and carries no tasks: give it as the backend of a broker, "
             "App(broker, backend=...) or DINGO_BACKEND"
         )
-    raise BadConfig(
-        f"nothing is known behind {mask_url(url)!r}: this version has the brokers {_KNOWN}; "
-        f"and as backends also {', '.join(stores.EXAMPLES)}"
-    )
-
-
-def _path(url: str) -> str:
-    parts = urlsplit(url)
-    return unquote(parts.path[1:]) if not parts.netloc else ""
+    if not parts.scheme:  # kombu would take it for RabbitMQ on this machine
+        raise BadConfig(f"{mask_url(url)!r} is no URL: there are {_KNOWN}; as backends {', '.join(stores.EXAMPLES)}")
+    return lambda part, config: _stock(part, url, config)
 
 
 def _memory(part: str, name: str) -> Any:
@@ -106,10 +88,9 @@ def _sqlite(part: str, path: str, config: Config) -> Any:
 def _amqp(part: str, url: str, config: Config) -> Any:
     from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
 
-    seconds = config.connect_timeout_seconds
     if part == "worker":
-        return AmqpWorker(url, config.lease_seconds, seconds)
-    return (AmqpProducer if part == "producer" else AmqpStore)(url, seconds)
+        return AmqpWorker(url, config.lease_seconds)
+    return (AmqpProducer if part == "producer" else AmqpStore)(url)
 
 
 def _redis(part: str, url: str, config: Config) -> Any:
@@ -120,5 +101,11 @@ def _redis(part: str, url: str, config: Config) -> Any:
             raise
         raise BadConfig("redis:// needs a package that is not installed: pip install 'dingo-tasks[redis]'") from None
     if part == "worker":
-        return RedisWorker(url, config.lease_seconds, config.connect_timeout_seconds)
-    return (RedisProducer if part == "producer" else RedisStore)(url, config.connect_timeout_seconds)
+        return RedisWorker(url, config.lease_seconds)
+    return (RedisProducer if part == "producer" else RedisStore)(url)
+
+
+def _stock(part: str, url: str, config: Config) -> Any:
+    from dingo.kombu.stock import StockProducer, StockStore, StockWorker  # noqa: PLC0415 - brings all of kombu along
+
+    return {"producer": StockProducer, "worker": StockWorker, "store": StockStore}[part](url, config)

@@ -36,7 +36,7 @@ class Mode:
 
     @property
     def finds(self):
-        return self.name != "amqp"
+        return self.name not in {"amqp", "filesystem"}
 
 
 class Both:
@@ -81,6 +81,8 @@ def mode(request, tmp_path_factory):
         return Mode(name, request.getfixturevalue("amqp_node").url)
     if name == "memory":
         return Mode(name, "memory://alike")
+    if name == "filesystem":  # stands for kombu's own transports
+        return Mode(name, f"filesystem://{tmp_path_factory.mktemp('alike')}")
     return Mode(name, "local" if name == "local" else f"sqlite:///{tmp_path_factory.mktemp('alike')}/jobs.db")
 
 

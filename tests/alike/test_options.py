@@ -11,6 +11,9 @@ from conftest import PATIENCE
 import dingo
 from dingo import Code, Status
 
+over = ["local", "sqlite", "redis", "amqp", "filesystem"]
+pytestmark = pytest.mark.parametrize("mode", over, indirect=True, scope="session")
+
 
 def failure_of(result):
     """The failure a call ended with."""

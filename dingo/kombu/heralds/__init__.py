@@ -1,1 +1,0 @@
-"""Heralds: what carries that workers live, and their events, over each broker."""
