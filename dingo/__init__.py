@@ -52,7 +52,7 @@ from dingo.errors import (
     TaskFailed,
 )  # fmt: skip
 from dingo.events import Event, Level, Origin, Subscription
-from dingo.inspection import CallInfo
+from dingo.inspection import CallInfo, WorkerInfo
 from dingo.message.report import Code, Failure, Progress, Report, Status
 from dingo.message.retry import Retry
 from dingo.message.signature import Signature
@@ -67,5 +67,5 @@ __all__ = [
     "ChannelClosed", "Code", "Config", "Context", "DingoError", "Event", "Failure", "Level", "NotAttached",
     "NotRegistered", "Origin", "Progress", "QueueFull", "Report", "ReportIgnored", "Result", "ResultNotFound",
     "ResultTimeout", "Retry", "RetryLater", "SendUncertain", "Signature", "Status", "Subscription", "Task",
-    "TaskFailed", "as_completed", "current", "gather", "wait",
+    "TaskFailed", "WorkerInfo", "as_completed", "current", "gather", "wait",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dingo.app import App
     from dingo.caller.result import Result
-    from dingo.inspection import CallInfo
+    from dingo.inspection import CallInfo, WorkerInfo
 
 
 class Aio:
@@ -44,6 +44,10 @@ class Aio:
     async def succeeded(self) -> list[CallInfo]:
         """As `App.succeeded`."""
         return await asyncio.to_thread(self._app.succeeded)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """As `App.workers`."""
+        return await asyncio.to_thread(self._app.workers)
 
     async def purge(self, queue: str) -> int:
         """As `App.purge`."""

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, cast, overload
 
 from dingo.aio import Aio
@@ -19,10 +20,10 @@ from dingo.caller.bulk import send_many, stream
 from dingo.components import Components
 from dingo.config import Config
 from dingo.contracts import Role
-from dingo.errors import AlreadyAttached, AppClosed, BadConfig, BadOption, NotAttached, NotRegistered
+from dingo.errors import AlreadyAttached, AppClosed, BadConfig, BadMessage, BadOption, NotAttached, NotRegistered
 from dingo.events import Hub, Level, Origin, Subscription
 from dingo.hooks import Hooks
-from dingo.inspection import CallInfo, info
+from dingo.inspection import CallInfo, WorkerInfo, info, worker_info
 from dingo.message.option import Option, OptionFields, laid_over
 from dingo.message.report import Status
 from dingo.plan import Plan, refusal
@@ -32,10 +33,11 @@ from dingo.worker.context import Context, current, on_loop
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from dingo.bridge.heralding import FleetNews
     from dingo.bridge.remote import RemoteCaller
     from dingo.caller.executor import Executor
     from dingo.caller.result import Result
-    from dingo.contracts import IDMaker, Marshaller
+    from dingo.contracts import Herald, IDMaker, Marshaller
     from dingo.message.signature import Signature
 
 # Reporting what did not end in time takes a moment after the time is over (seconds).
@@ -78,6 +80,7 @@ class App:
         self._parts = Parts()
         self._bridge: AnyBridge | None = None  # where calls go
         self._here: LocalBridge | None = None  # where functions run in this process: the same in local mode
+        self._fleet: FleetNews | None = None  # what brings events of other processes
         self._retired: list[LocalBridge] = []  # what was accepted locally before a rewiring is finished there
         self._plans: weakref.WeakSet[Plan] = weakref.WeakSet()
         self._base: dict[str, Plan] = {}
@@ -362,14 +365,57 @@ class App:
 
     # -- hooks and events --------------------------------------------------------------------------
 
-    def listen(self, origin: Origin = Origin.ALL, level: Level = Level.INFO, maxsize: int = 1000) -> Subscription:
+    def listen(self, origin: Origin = Origin.ALL, level: Level = Level.INFO, maxsize: int = 1000, *,
+               fleet: bool = False) -> Subscription:  # fmt: skip
         """Subscribe to events from these origins, from this level on; at most `maxsize` wait to be read.
 
-        Raises ValueError for a wrong argument, AppClosed.
+        `fleet`: also to those of all workers on this app's broker, from about a second later on; their `worker` says
+        whose they are, and their payload is what JSON can carry. Raises ValueError for a wrong argument, AppClosed,
+        NotAttached (a broker that cannot carry events).
         """
         if self._closed:
             raise AppClosed("the app is closed: nothing more will happen in it")
-        return self._hub.subscribe(origin, level, maxsize)
+        herald = self._herald("events of other processes") if fleet and self._parts else None
+        subscription = self._hub.subscribe(origin, level, maxsize)
+        if herald is not None:
+            self._follow_fleet(herald, subscription)
+        return subscription
+
+    def _herald(self, what: str) -> Herald:
+        herald: Herald | None = self._parts.get(Role.HERALD)
+        if herald is None:
+            raise NotAttached(
+                f"this app has no Herald, which carries {what}: that needs redis, amqp, sqlite or memory as broker or "
+                "as backend"
+            )
+        return herald
+
+    def _follow_fleet(self, herald: Herald, subscription: Subscription) -> None:
+        from dingo.bridge.heralding import FleetNews  # noqa: PLC0415 - only for those who listen to a fleet
+
+        with self._lock:
+            if self._fleet is None or not self._fleet.add(subscription):
+                self._fleet = FleetNews(herald, self._hub, self.config, subscription)
+
+    def workers(self) -> list[WorkerInfo]:
+        """List the workers that live on this app's broker, by name. Those that died are seen for a lease more.
+
+        Over RabbitMQ it asks them all, and waits 2 seconds for the answers. Raises NotAttached, BrokerUnavailable.
+        """
+        return sorted(self.find_workers(), key=lambda one: (one.name, one.pid))
+
+    def find_workers(self) -> Iterator[WorkerInfo]:
+        """Yield the workers that live as they are found. Raises as `workers`."""
+        from dingo.bridge.news import CARD, Seals, read_card  # noqa: PLC0415 - only for those who look
+
+        herald = self._herald("what workers say of themselves")
+        herald.open(partial(self._hub.emit, Origin.BRIDGE))
+        seals = Seals(self.config.signing_keys)
+        for data in herald.cards():
+            try:
+                yield worker_info(read_card(seals.open(CARD, data)))
+            except BadMessage as error:
+                self._hub.emit(Origin.BRIDGE, Level.WARNING, "card.refused", f"a worker's card was refused: {error}")
 
     def on_error(self, handler: F) -> F:
         """Have `handler(context, exception)` called when a task's last attempt has raised."""
@@ -477,6 +523,9 @@ class App:
         elif role != "caller":
             self.use(kombu.worker(broker, self.config), roles=["consumer"])
             self.use(kombu.reporter(backend, self.config), roles=["reporter"])
+        herald = kombu.herald(broker, self.config) or kombu.herald(backend, self.config)
+        if herald is not None and self._parts.get(Role.HERALD) is None:
+            self.use(herald)
         self.broker = broker
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
@@ -550,17 +599,17 @@ class App:
                 self._here = self._make_local()
             return self._here
 
-    def _worker(self, queues: tuple[str, ...] = ()) -> LocalBridge:
+    def _worker(self, queues: tuple[str, ...] = (), name: str = "") -> LocalBridge:
         """Return what runs this app's tasks in this process. Over a broker it consumes from now on."""
         with self._lock:
             self._open()
             if not self._parts:
                 return self._home()
             if self._here is None:
-                self._here = self._make_worker(queues)
+                self._here = self._make_worker(queues, name)
             return self._here
 
-    def _make_worker(self, queues: tuple[str, ...]) -> LocalBridge:
+    def _make_worker(self, queues: tuple[str, ...], name: str) -> LocalBridge:
         from dingo.bridge.serving import RemoteWorker  # noqa: PLC0415 - only for those who serve
 
         consumer, reporter = self._parts.consumer, self._parts.get(Role.REPORTER)
@@ -569,9 +618,9 @@ class App:
             raise NotAttached(f"this app has no {missing}: it cannot serve as a worker")
         worker = RemoteWorker(
             self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan,
-            consumer, reporter, self._plan_here, lambda: self.names,
+            consumer, reporter, self._parts.get(Role.HERALD), self._plan_here, lambda: self.names,
         )  # fmt: skip
-        worker.start(queues)
+        worker.start(queues, name)
         return worker
 
     def _plan_here(self, name: str, given: Mapping[str, Any]) -> Plan | None:
@@ -647,6 +696,8 @@ class App:
             for bridge in dict.fromkeys([*self._retired, self._here, self._bridge]):  # callers last: tasks may call
                 if bridge is not None:
                     bridge.close(timeout, drain=drain)
+            if self._fleet is not None:
+                self._fleet.close(_CLOSING_MARGIN)
             for component in self._parts.all():
                 component.close()
             for unwatch in self._unwatch:
@@ -666,7 +717,7 @@ class App:
             closing.join()
         with self._lock:
             if self._closed:
-                self._closed, self._closing, self._bridge, self._here = False, None, None, None
+                self._closed, self._closing, self._bridge, self._here, self._fleet = False, None, None, None, None
                 self._retired.clear()
                 self._plans.clear()
                 self._base.clear()
@@ -706,12 +757,18 @@ class App:
         """Where this app's events pass, for those who emit."""
         return self._hub
 
-    def start_worker(self, queues: tuple[str, ...] = ()) -> None:
-        """Begin to serve as a worker, from these queues (none: the default one).
+    def start_worker(self, queues: tuple[str, ...] = (), name: str = "") -> None:
+        """Begin to serve as a worker, from these queues (none: the default one). `name`: what its fleet calls it.
 
         Raises NotAttached, BrokerUnavailable, BadConfig.
         """
-        self._worker(queues)
+        self._worker(queues, name)
+
+    def await_shown(self, timeout: float) -> None:
+        """Wait until the worker in this process can be seen by its fleet, up to `timeout` seconds."""
+        news = getattr(self._here, "news", None)
+        if news is not None:
+            news.shown.wait(timeout)
 
     def idle(self) -> bool:
         """Whether nothing waits in the broker and nothing runs here."""
@@ -736,6 +793,7 @@ class App:
         self._base.clear()
         self._plans = weakref.WeakSet()
         self._closing = None
+        self._fleet = None
         self._hub = Hub(self._refresh)
         self._hooks.hub = self._hub
         for bridge in dict.fromkeys(bridges):

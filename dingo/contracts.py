@@ -8,6 +8,7 @@ of them deal in batches, and in bytes: what is in a frame is `dingo.message.fram
     send(envelopes)  -> Producer ~~> Consumer -> claim(...) -> deliveries
     collect(reply)   <- Store    <~~ Reporter <- report(...)  or, where the consumer is the reporter too,
                                      Consumer <- settle(...)  with the reports in it, in one step
+    hear(...)        <- Herald   <~~ Herald   <- tell(...)    what workers say of themselves; an app can do without
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dingo.message.report import Report
     from dingo.message.task import Header, TaskMessage
@@ -31,6 +32,7 @@ class Role(enum.StrEnum):
     NAMED_CONSUMER = "named_consumer"
     REPORTER = "reporter"
     STORE = "store"
+    HERALD = "herald"
 
 
 @dataclass(slots=True)
@@ -241,6 +243,35 @@ class Store(Component, Protocol):
 
     def wake(self) -> None:
         """Make a waiting `collect` return. Called from any thread."""
+
+
+@runtime_checkable
+class Herald(Component, Protocol):
+    """Carries what workers say of themselves: that they live, and their events while somebody listens.
+
+    Lossy: nothing waits for it, nothing of it is kept for long, and what it cannot carry is lost. All it carries is
+    bytes, which others have made (`dingo.bridge.news`). `open` connects nothing. One thread of a worker calls
+    `appear`, `wishes` and `tell`, one of a listener `wish` and `hear`, any thread `cards` and `close`. All raise
+    BrokerUnavailable.
+    """
+
+    def appear(self, owner: str, card: bytes, seconds: float) -> None:
+        """Show a worker's card to the fleet for so many seconds; for 0 seconds: take it away."""
+
+    def wishes(self) -> list[bytes]:
+        """Return what listeners wish to hear at present. Called about once a second."""
+
+    def tell(self, news: bytes) -> None:
+        """Carry news to all who listen."""
+
+    def wish(self, listener: str, wish: bytes, seconds: float) -> None:
+        """Let workers know for so many seconds what a listener wishes to hear; for 0 seconds: nothing more."""
+
+    def hear(self, listener: str, wait: float) -> list[bytes]:
+        """Return the news that came since the last time; wait up to `wait` seconds for the first."""
+
+    def cards(self) -> Iterator[bytes]:
+        """Yield the cards of the workers that live."""
 
 
 @dataclass(slots=True)

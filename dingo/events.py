@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import os
 import threading
 from functools import partial
 from time import time as now
@@ -54,6 +55,9 @@ class Event:
 
     __slots__ = ("code", "level", "message", "origin", "payload", "time")
 
+    worker = ""
+    """The name of the worker that tells it; "" for this process."""
+
     def __init__(self, origin: Origin, level: Level, time: float, code: str, message: str,
                  payload: Any = None) -> None:  # fmt: skip
         self.origin = origin
@@ -66,6 +70,21 @@ class Event:
     def __repr__(self) -> str:
         """Level, origin, code and message, as one would log it."""
         return f"<Event {self.level.name} {self.origin.name} {self.code}: {self.message}>"
+
+
+class FleetEvent(Event):
+    """An event of another process. Its payload is what JSON can carry of the original: text instead of objects."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self, worker: str, origin: Origin, level: Level, time: float, code: str, message: str,
+                 payload: Any = None) -> None:  # fmt: skip
+        super().__init__(origin, level, time, code, message, payload)
+        self.worker = worker
+
+    def __repr__(self) -> str:
+        """Level, origin, code, message and who says it."""
+        return f"{super().__repr__()[:-1]} | {self.worker}>"
 
 
 _WORDS = {
@@ -141,6 +160,8 @@ class Hub:
         self._subscriptions: tuple[Subscription, ...] = ()
         self._followers: tuple[tuple[int, Subscription], ...] = ()  # those who want every call told, by origins
         self._changed = changed
+        self.token = os.urandom(8).hex()
+        """Tells this hub from all others, also from those of other processes."""
         self.floor: int = logging.CRITICAL
         """Nobody listens to what is below."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dingo.contracts import StoredCall
+from dingo.errors import BadMessage
 from dingo.message.frame import decode
 from dingo.message.report import Failure, Status
 from dingo.worker.context import Context
@@ -26,6 +27,32 @@ class CallInfo:
     eta: datetime.datetime | None = None
     attempt: int = 0
     failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker that lives says of itself. `workers`: how many tasks it runs at once; `busy`: how many it has."""
+
+    name: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    tasks: tuple[str, ...]
+    workers: int
+    busy: int
+    since: datetime.datetime
+
+
+def worker_info(card: dict[str, Any]) -> WorkerInfo:
+    """Read a worker's card. Raises BadMessage."""
+    try:
+        return WorkerInfo(
+            str(card["w"]), str(card["host"]), int(card["pid"]), tuple(map(str, card["queues"])),
+            tuple(map(str, card["tasks"])), int(card["workers"]), int(card["busy"]),
+            datetime.datetime.fromtimestamp(float(card["since"]), datetime.UTC),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        raise BadMessage("a worker's card that lacks something") from None
 
 
 def info(job: Job | StoredCall) -> CallInfo:

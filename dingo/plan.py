@@ -229,12 +229,12 @@ def told_call(plan: Plan, to_listeners: bool) -> Callable[..., Result[Any]]:
 
 
 def full_call(plan: Plan) -> Callable[..., Result[Any]]:
-    """Compile the call of a plan that asks for more."""
-    checked, accept, make = plan.checked, plan.bridge.accept, plan.bridge.result_type
-
-    def call(*args: Any, **kwargs: Any) -> Result[Any]:
-        return accept(make(plan, *checked(args, kwargs)))
-
+    """Compile the call of a plan that asks for more: check, make the Result, and have the bridge accept it."""
+    bridge = plan.bridge
+    call = plan.binding.compile(
+        "return {accept}({make}({plan}, {args}, {kwargs}))", accept=bridge.accept, make=bridge.result_type, plan=plan
+    )
+    call.refuse = plan.binding.refuse  # type: ignore[attr-defined]
     return call
 
 

@@ -22,11 +22,12 @@ from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingo.bridge import travel
+from dingo.bridge.short import report_begin, report_tail, short_ways
 from dingo.components import key_of
 from dingo.contracts import Envelope, ReportEnvelope
 from dingo.errors import BadArguments, BadMessage, BadReturn
 from dingo.events import Level, Origin
-from dingo.message.frame import HEADER_LIMIT, decode, encode, header_text, quoted
+from dingo.message.frame import HEADER_LIMIT, SEAL_BYTES, decode, encode, header_text, quoted
 from dingo.message.option import DEFAULT_PRIORITY
 from dingo.message.report import Code, Failure, Report, Status
 from dingo.message.signing import REPORT, TASK, Seal, unsealed
@@ -39,15 +40,48 @@ if TYPE_CHECKING:
     from dingo.config import Config
     from dingo.contracts import Marshaller
     from dingo.job import Detail, Job
+    from dingo.marshaller.short import ShortWays
     from dingo.plan import Plan
 
 
 # The fields of a header that ask for nothing more than running the function.
 PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p"})
+# Plans of single calls come and go: what is known of them is forgotten when it is of so many.
+_MOST = 1000
 # More often nothing is tried.
 _MOST_ATTEMPTS = 1_000_000
 
 Opened: TypeAlias = tuple[dict[str, Any], bytes]
+
+
+class Outgoing:
+    """What all calls of a plan share on their way out. Raises BadOption, BadArguments for what cannot travel."""
+
+    __slots__ = ("begin", "followers", "option", "plan", "queue", "reply", "short", "timed")
+
+    def __init__(self, plan: Plan, reply: str, queue: str) -> None:
+        self.plan = plan
+        self.option = option = plan.option
+        self.reply = reply
+        self.queue = queue
+        self.begin = _begin(plan, reply)
+        self.followers = travel.written_followers(plan.given)
+        self.timed = option.eta is not None or option.delay is not None or option.expires is not None
+        self.short: ShortWays | None = short_ways(plan.marshaller, plan)
+
+
+def _begin(plan: Plan, reply: str) -> str:
+    """Return the begin of a header."""
+    fields: dict[str, Any] = {"v": WIRE_VERSION, "n": plan.name, "m": key_of(plan.marshaller)}
+    fields["rm"] = key_of(plan.report_marshaller)
+    if reply:
+        fields["r"] = reply
+    options = travel.written(plan.given)
+    if options:
+        fields["o"] = options
+    if plan.option.priority != DEFAULT_PRIORITY:
+        fields["p"] = plan.option.priority
+    return f"{{{header_text(fields)}"
 
 
 class Codec:
@@ -62,7 +96,7 @@ class Codec:
         self._config = config
         self._named = named  # whether there is a queue for each task name
         self._reply = reply
-        self._prefixes: dict[int, tuple[Plan, Any, str, bytes]] = {}
+        self._outgoing: dict[int, Outgoing] = {}
         self.largest_report = sys.maxsize  # what the backend can take (bytes)
         self.use_keys(config.signing_keys)
 
@@ -70,6 +104,8 @@ class Codec:
         """Sign with the first of these keys from now on, and read what any of them has signed; none: no signatures."""
         self._task_seal = Seal(keys, TASK) if keys else None
         self._report_seal = Seal(keys, REPORT) if keys else None
+        self.unseal_task = None if self._task_seal is None else self._task_seal.open
+        self.unseal_report = None if self._report_seal is None else self._report_seal.open
         self.open_task = decode if self._task_seal is None else partial(_open, self._task_seal)
         self.open_report = decode if self._report_seal is None else partial(_open, self._report_seal)
 
@@ -77,61 +113,51 @@ class Codec:
 
     def envelope(self, job: Job, reply: str) -> Envelope:
         """Make the envelope of a call. Raises BadArguments, BadOption."""
-        plan, option = job._plan, job._plan.option
-        now = time()
-        header = Header(job.id, job.name)
-        body = plan.marshaller.encode_task(plan.registration.fn, TaskMessage(header, job._args, job._kwargs or {}))
-        due, expires = _moments(option, now)
+        plan, call_id = job._plan, job.id
+        way = self._outgoing.get(id(plan))
+        if way is None or way.plan is not plan or way.option is not plan.option or way.reply != reply:
+            way = self._way(plan, reply)
+        option, now, due = way.option, time(), None
+        body = self._arguments(job, way)
+        text = f'{way.begin},"id":{quoted(call_id)},"t":{now:.6f}'
+        if way.timed:
+            due, expires = _moments(option, now)
+            if expires is not None:
+                text += f',"x":{expires!r}'
+            if due is not None:
+                text += f',"e":{due!r}'
         detail = job._detail
-        headers = option.headers if detail is None or detail.headers is None else detail.headers
-        prefix, followers = self._prefix(plan, reply)
-        text = f'{{{prefix},"id":{quoted(job.id)},"t":{now:.6f}'
-        if expires is not None:
-            text += f',"x":{expires!r}'
-        if due is not None:
-            text += f',"e":{due!r}'
-        if followers or (detail is not None and detail.follows):
+        if way.followers or (detail is not None and detail.follows):
             previous = _previous(plan, detail)
             text += f',"l":[{len(body)},{len(previous)}]'
-            body += previous + followers
+            body += previous + way.followers
+        headers = option.headers if detail is None or detail.headers is None else detail.headers
         if headers:
             text += f",{header_text({'h': headers})}"
-        text += "}\n"
-        if len(text) > HEADER_LIMIT:
+        if len(text) > HEADER_LIMIT - 2:
             raise BadArguments(
                 f"{plan.name}(): its headers and options take {len(text)} bytes, and {HEADER_LIMIT} is the most"
             )
-        frame = text.encode() + body
+        frame = f"{text}}}\n".encode() + body
         if self._task_seal is not None:
             frame = self._task_seal.put(frame)
-        queue = option.queue or self._config.queue
-        if self._named:
-            queue = queue_of(queue, job.name)
-        return Envelope(queue, job.id, job.name, frame, option.priority, due, reply)
+        return Envelope(way.queue, call_id, plan.name, frame, option.priority, due, reply)
 
-    def _prefix(self, plan: Plan, reply: str) -> tuple[str, bytes]:
-        """Return what all calls of a plan share: a part of the header, and what is to follow on them.
+    def _arguments(self, job: Job, way: Outgoing) -> bytes:
+        if way.short is not None and job._kwargs is None:
+            body = way.short.write_call(job._args)
+            if body is not None:
+                return body
+        message = TaskMessage(Header(job.id, job.name), job._args, job._kwargs or {})
+        return way.plan.marshaller.encode_task(way.plan.registration.fn, message)
 
-        Raises BadOption, BadArguments for what cannot travel.
-        """
-        known = self._prefixes.get(id(plan))
-        if known is not None and known[0] is plan and known[1] is plan.option and reply == self._reply:
-            return known[2:]
-        fields: dict[str, Any] = {"v": WIRE_VERSION, "n": plan.name, "m": key_of(plan.marshaller)}
-        fields["rm"] = key_of(plan.report_marshaller)
-        if reply:
-            fields["r"] = reply
-        options = travel.written(plan.given)
-        if options:
-            fields["o"] = options
-        if plan.option.priority != DEFAULT_PRIORITY:
-            fields["p"] = plan.option.priority
-        text, followers = header_text(fields), travel.written_followers(plan.given)
-        if reply == self._reply:
-            if len(self._prefixes) > 1000:  # plans of single calls come and go
-                self._prefixes.clear()
-            self._prefixes[id(plan)] = (plan, plan.option, text, followers)
-        return text, followers
+    def _way(self, plan: Plan, reply: str) -> Outgoing:
+        queue = plan.option.queue or self._config.queue
+        way = Outgoing(plan, reply, queue_of(queue, plan.name) if self._named else queue)
+        if len(self._outgoing) >= _MOST:
+            self._outgoing.clear()
+        self._outgoing[id(plan)] = way
+        return way
 
     def report_of(self, header: dict[str, Any], body: bytes, plan: Plan) -> Report:
         """Read a report whose frame has been taken apart. Raises BadMessage, BadReturn."""
@@ -177,17 +203,28 @@ class Codec:
         """Make the envelope of a FAILURE for a task that may not even be readable: in JSON, whatever it asked for."""
         report = Report(envelope.id, envelope.name, Status.FAILURE, failure=failure)
         body = _marshaller_of("json").encode_report(None, report)
-        frame = self._report_frame(envelope.frame, report, body, ',"m":"json"')
+        frame = self._report_frame(envelope.frame, report, body, b',"m":"json"')
         return ReportEnvelope(envelope.reply, envelope.id, envelope.name, frame, True, keep)
 
-    def _report_frame(self, task: bytes, report: Report, body: bytes, more: str = "") -> bytes:
-        header = f'{{"v":{WIRE_VERSION},"id":{quoted(report.id)},"n":{quoted(report.name)},"s":{int(report.status)}'
-        frame = f"{header}{more}}}\n".encode() + body
+    def success(self, job: RemoteJob) -> ReportEnvelope | None:
+        """Make the envelope of a success by the short way; None where it is not that plain."""
+        incoming = job.incoming
+        frame = incoming.success(job)
+        if frame is None or len(frame) > min(self._config.max_message_bytes, self.largest_report) - SEAL_BYTES:
+            return None
+        if self._report_seal is not None:
+            frame = self._report_seal.answer(frame, job.delivery.envelope.frame)
+        return ReportEnvelope(incoming.reply, job.id, incoming.plan.name, frame, True, incoming.keep)
+
+    def _report_frame(self, task: bytes, report: Report, body: bytes, more: bytes = b"") -> bytes:
+        header = report_begin(report.id) + report_tail(report.name, report.status) + more
+        frame = header + b"}\n" + body
         return frame if self._report_seal is None else self._report_seal.answer(frame, task)
 
     def again(self, task: bytes, header: dict[str, Any]) -> bytes:
-        """Return a task's frame, which was opened here, with another header."""
-        frame = encode(header, decode(unsealed(task))[1])
+        """Return a task's frame, which was opened here, with other fields in its header."""
+        before, body = decode(unsealed(task))
+        frame = encode(before | header, body)
         return frame if self._task_seal is None else self._task_seal.answer(frame, task)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,11 @@ from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, Stor
 from dingo.message.frame import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+
+# How many packs of news wait for one listener.
+NEWS_MOST = 100
 
 
 @dataclass(slots=True)
@@ -45,6 +50,9 @@ class Wire:
     ended: dict[tuple[str, str], tuple[float, bytes]] = field(default_factory=dict)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
     pages: Pages = field(default_factory=Pages)
+    cards: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    wishes: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    news: dict[str, deque[bytes]] = field(default_factory=dict)
 
     def put(self, row: _Row) -> None:
         """Make a task wait: for its time, or in its queue."""
@@ -307,6 +315,66 @@ class MemoryStore(_OnWire):
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class MemoryHerald(_OnWire):
+    """Carries what workers of this process say of themselves. Leases are by this process' own clock."""
+
+    def appear(self, owner: str, card: bytes, seconds: float) -> None:
+        """Show a card, or take it away."""
+        with self.wire.changed:
+            _keep(self.wire.cards, owner, card, seconds)
+
+    def wishes(self) -> list[bytes]:
+        """Return what listeners wish to hear."""
+        with self.wire.changed:
+            return _valid(self.wire.wishes)
+
+    def tell(self, news: bytes) -> None:
+        """Put news into the line of everyone who listens; the oldest goes where a line is full."""
+        with self.wire.changed:
+            for listener in self.wire.wishes:
+                self.wire.news.setdefault(listener, deque(maxlen=NEWS_MOST)).append(news)
+            self.wire.changed.notify_all()
+
+    def wish(self, listener: str, wish: bytes, seconds: float) -> None:
+        """Let workers know what a listener wishes to hear."""
+        with self.wire.changed:
+            _keep(self.wire.wishes, listener, wish, seconds)
+            if seconds <= 0:
+                self.wire.news.pop(listener, None)
+
+    def hear(self, listener: str, wait: float) -> list[bytes]:
+        """Return the news for a listener."""
+        until = monotonic() + wait
+        with self.wire.changed:
+            while True:
+                news = list(self.wire.news.pop(listener, ()))
+                if news or not self._wait(until):
+                    return news
+
+    def cards(self) -> Iterator[bytes]:
+        """Yield the cards that are shown."""
+        with self.wire.changed:
+            shown = _valid(self.wire.cards)
+        yield from shown
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _keep(what: dict[str, tuple[float, bytes]], key: str, data: bytes, seconds: float) -> None:
+    if seconds > 0:
+        what[key] = (monotonic() + seconds, data)
+    else:
+        what.pop(key, None)
+
+
+def _valid(what: dict[str, tuple[float, bytes]]) -> list[bytes]:
+    """Throw out what is over, and return the rest."""
+    for key in [key for key, (until, _) in what.items() if until < monotonic()]:
+        del what[key]
+    return [data for _, data in what.values()]
 
 
 def _stored(row: _Row) -> StoredCall:

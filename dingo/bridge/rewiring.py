@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dingo.contracts import Consumer, NamedConsumer, Producer, Reporter, Role, Store
+from dingo.contracts import Consumer, Herald, NamedConsumer, Producer, Reporter, Role, Store
 from dingo.errors import AlreadyAttached, BadOption
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _PROTOCOLS: dict[Role, type] = {
     Role.CONSUMER: Consumer,
     Role.REPORTER: Reporter,
     Role.STORE: Store,
+    Role.HERALD: Herald,
 }
 
 

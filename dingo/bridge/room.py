@@ -7,6 +7,7 @@ before, so it is reckoned from what came: a worker of mostly async tasks claims 
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from dingo.worker.loops import LoopPool
@@ -33,7 +34,10 @@ class Room:
         self._blocking = 0  # how many it holds that need a thread or a process
         self._looping = 0  # how many that run on event loops
         self._share = 1.0  # how many of those that came needed a thread, smoothed
-        self._mean: float | None = None  # how long one of those takes, from claim to end, smoothed (seconds)
+        self._mean: float | None = None  # how long one of those takes a thread at most, smoothed (seconds)
+        self._settled_at = monotonic()
+        self._each = 0.0  # how long the newest that were settled took a thread at most (seconds)
+        self._threads = 1
 
     def take(self, *, on_loop: bool) -> None:
         """Note that a task has come."""
@@ -43,13 +47,19 @@ class Room:
             self._blocking += 1
         self._share += ((not on_loop) - self._share) * _WEIGHT
 
+    def settled(self, now: float, count: int) -> None:
+        """Note that so many are done, none of which leaves before: all threads had no more time for them than this."""
+        self._each = (now - self._settled_at) * self._threads / count
+        self._settled_at = now
+
     def leave(self, seconds: float, *, on_loop: bool) -> None:
         """Note that one has gone, so many seconds after it came."""
         if on_loop:
             self._looping -= 1
             return
         self._blocking -= 1
-        self._mean = seconds if self._mean is None else self._mean * 0.9 + seconds * 0.1
+        taken = min(seconds, self._each)  # short tasks wait here for longer than they take
+        self._mean = taken if self._mean is None else self._mean * 0.9 + taken * 0.1
 
     def now(self, pools: Iterable[AnyPool], config: Config) -> int:
         """Return how many tasks to claim now."""
@@ -62,7 +72,7 @@ class Room:
                 lent += pool.lent  # who waits for another task must not keep that from coming
         if config.prefetch is not None:
             return config.prefetch + lent - self._blocking - self._looping
-        threads = (threads or config.workers) + lent
+        self._threads = threads = (threads or config.workers) + lent
         ahead = 0 if self._mean is None else min(AHEAD_MOST, int(threads * AHEAD_SECONDS / max(self._mean, 1e-6)))
         free = max(threads, ahead) - self._blocking
         if not loops:

@@ -10,6 +10,7 @@ The broker holds a task until its report is on its way: what a dead worker had i
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
+from dingo.bridge.heralding import WorkerNews
 from dingo.bridge.local import LocalBridge
 from dingo.bridge.room import AHEAD_MOST, Room
+from dingo.bridge.short import Incoming, Known
 from dingo.components import key_of, unpickles
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
 from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
@@ -28,6 +31,7 @@ from dingo.events import Level, Origin
 from dingo.job import Fault, Job
 from dingo.message.frame import NotForUs
 from dingo.message.report import Code, Failure, Progress, Report, Status
+from dingo.message.signing import unsealed
 from dingo.message.task import Header
 from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dingo.config import Config
-    from dingo.contracts import Consumer, Envelope, Marshaller, Reporter
+    from dingo.contracts import Consumer, Envelope, Herald, Marshaller, Reporter
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.message.signature import Signature
@@ -46,29 +50,43 @@ if TYPE_CHECKING:
 LOOK = 0.5
 # How often the keeper says that this worker lives (seconds): well below every lease.
 TEND = 1.0
+# How long leaving the fleet may take (seconds).
+LEAVING = 2.0
 # A task whose worker died this often while it ran is not run again.
 POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
 PARK_FIRST, PARK_MOST = 0.5, 30.0
 
+_SENT = Status.SENT
+_SUCCESS = Status.SUCCESS
 _WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end always calls `wake`
 
 
 class RemoteJob(Job):
     """A delivery while it runs here. Its end is not told to callers in this process but settled."""
 
-    __slots__ = ("begun", "delivery", "header", "on_loop", "reply")
+    __slots__ = ("begun", "delivery", "incoming", "on_loop")
 
     begun: float  # when it was claimed (time.monotonic),
     on_loop: bool  # and whether it needs no thread
 
-    def __init__(self, plan: Plan, args: Any, kwargs: Any, delivery: Delivery, header: dict[str, Any]) -> None:
-        super().__init__(plan, args, kwargs)
+    def __init__(self, incoming: Incoming, args: Any, kwargs: Any, delivery: Delivery) -> None:
+        # Spelt out again rather than called: this is run once per delivery.
+        self._plan = incoming.plan
+        self._args = args
+        self._kwargs = kwargs
+        self._status = _SENT
+        self._open = None
         self._id = delivery.envelope.id
         self._watch = _WATCHED
+        self._detail = None
         self.delivery = delivery
-        self.header = header
-        self.reply: str = header.get("r", "")
+        self.incoming = incoming
+
+    @property
+    def reply(self) -> str:
+        """The address of who waits for its reports, "" for nobody."""
+        return self.incoming.reply
 
     @property
     def queue(self) -> str:
@@ -104,7 +122,7 @@ class RemoteWorker(LocalBridge):
 
     def __init__(self, config: Config, hub: Hub, hooks: Hooks, send: Callable[[Signature, Any], object],
                  refresh: Callable[[str | None], None], lifespan: Callable[[], Any] | None,
-                 consumer: Consumer, reporter: Reporter,
+                 consumer: Consumer, reporter: Reporter, herald: Herald | None,
                  plan_of: Callable[[str, dict[str, Any]], Plan | None],
                  names: Callable[[], Iterable[str]]) -> None:  # fmt: skip
         super().__init__(config, hub, hooks, send, refresh, lifespan)
@@ -113,6 +131,9 @@ class RemoteWorker(LocalBridge):
         self.named: bool = getattr(consumer, "named", False)
         """Whether there is a queue for each task name."""
         self._reporter = reporter
+        self._herald = herald
+        self.news: WorkerNews | None = None
+        """What shows this worker to the fleet, where there is a Herald."""
         self._plan_of = plan_of
         self._names = names
         self._codec = Codec(config, "")
@@ -126,21 +147,35 @@ class RemoteWorker(LocalBridge):
         self._suspects: deque[RemoteJob] = deque()
         self._suspect_running: RemoteJob | None = None
         self._claim_room = Room()
+        self._known = Known()
         self._queues: tuple[str, ...] = (config.queue,)
         self._plans: dict[tuple[str, str, bytes], Plan] = {}
         self._settles_reports = consumer is cast("Any", reporter)
-        self._most_bytes: int | None = getattr(reporter, "max_message_bytes", None)
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
         self._codec.largest_report = getattr(reporter, "largest_report", None) or sys.maxsize
         self._io = threading.Thread(target=self._serve, name="dingo-consumer", daemon=True)
         self._keeper = threading.Thread(target=self._tend_all, name="dingo-keeper", daemon=True)
 
-    def start(self, queues: tuple[str, ...] = ()) -> None:
-        """Begin to consume."""
+    def start(self, queues: tuple[str, ...] = (), name: str = "") -> None:
+        """Begin to consume. `name`: what this worker is called in its fleet."""
         self._queues = queues or self._queues
         self._io.start()
         self._keeper.start()
+        if self._herald is not None:
+            name = name or f"{os.uname().nodename}:{os.getpid()}"
+            self.news = WorkerNews(self._herald, self.hub, self.config, name, partial(self._card, name, time()))
+
+    def _card(self, name: str, since: float) -> dict[str, Any]:
+        """Return what this worker says of itself."""
+        return {
+            "w": name, "host": os.uname().nodename, "pid": os.getpid(), "since": since, "queues": list(self._queues),
+            "tasks": sorted(self._names()), "workers": self._threads(), "busy": len(self._held),
+        }  # fmt: skip
+
+    def _threads(self) -> int:
+        """How many tasks it can run at once, as far as that is bounded."""
+        return sum(0 if isinstance(pool, LoopPool) else pool.count for pool in self._pools()) or self.config.workers
 
     def _emit(self, origin: Origin, level: Level, code: str, message: str, payload: Any = None) -> None:
         self.hub.emit(origin, level, code, message, payload)
@@ -185,13 +220,8 @@ class RemoteWorker(LocalBridge):
         assert isinstance(job, RemoteJob)
         detail = job.detail()
         wall = time() + (due - self.timer.time())
-        header = {
-            **job.header,
-            "e": wall,
-            "a": detail.attempt,
-            "er": [[f.code, f.type, f.message] for f in detail.errors],
-        }
-        frame = self._codec.again(job.delivery.envelope.frame, header)
+        errors = [[f.code, f.type, f.message] for f in detail.errors]
+        frame = self._codec.again(job.delivery.envelope.frame, {"e": wall, "a": detail.attempt, "er": errors})
         self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=frame))
 
     def cancel(self, job: Job) -> bool:
@@ -255,8 +285,7 @@ class RemoteWorker(LocalBridge):
             if room > 0:
                 deliveries = self._consumer.claim(self._queues_now(), room, wait)
                 self._dry = not deliveries
-                for delivery in deliveries:
-                    self._take(delivery)
+                self._take_all(deliveries)
             elif wait:
                 self._consumer.claim((), 0, wait)
         finally:
@@ -267,7 +296,30 @@ class RemoteWorker(LocalBridge):
             return self._queues
         return tuple(queue_of(queue, name) for queue in self._queues for name in self._names())
 
-    def _take(self, delivery: Delivery) -> None:
+    def _take_all(self, deliveries: Iterable[Delivery]) -> None:
+        now = monotonic()
+        for delivery in deliveries:
+            job = self._short_job(delivery)
+            if job is None:
+                self._take(delivery, now)
+            else:
+                self._run(job, now)
+
+    def _short_job(self, delivery: Delivery) -> RemoteJob | None:
+        """Read a plain call of a known kind; None for the long way."""
+        envelope = delivery.envelope
+        frame, unseal = envelope.frame, self._codec.unseal_task
+        if unseal is not None:
+            try:
+                frame = unseal(frame)
+            except BadMessage:
+                return None
+        read = self._known.read(envelope, frame)
+        if read is None or len(envelope.frame) > self.config.max_message_bytes:
+            return None
+        return RemoteJob(read[0], read[1], None, delivery)
+
+    def _take(self, delivery: Delivery, now: float) -> None:
         """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
         header: dict[str, Any] = {}
         try:
@@ -283,7 +335,7 @@ class RemoteWorker(LocalBridge):
             self._refuse_told(delivery, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
         else:
             if job is not None:
-                self._run(job)
+                self._run(job, now)
 
     def _open_frame(self, envelope: Envelope) -> tuple[dict[str, Any], bytes]:
         if len(envelope.frame) > self.config.max_message_bytes:
@@ -307,7 +359,10 @@ class RemoteWorker(LocalBridge):
         message = marshaller.decode_task(
             plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), arguments
         )
-        job = RemoteJob(plan, tuple(message.args), dict(message.kwargs) or None, delivery, header)
+        keep = plan.option.keep_result
+        incoming = Incoming(plan, header.get("r", ""), self.config.keep_result if keep is None else keep)
+        self._known.add(unsealed(delivery.envelope.frame), incoming)
+        job = RemoteJob(incoming, tuple(message.args), dict(message.kwargs) or None, delivery)
         if not header.keys() <= PLAIN_HEADER:
             self._read_detail(job, header)
             job.detail().previous = self._codec.previous(previous, plan)
@@ -349,9 +404,10 @@ class RemoteWorker(LocalBridge):
                 self._plans[key] = plan
         return plan
 
-    def _run(self, job: RemoteJob) -> None:
-        job.begun, job.on_loop = monotonic(), isinstance(job._plan.pool, LoopPool)
-        self._held[job.name, job.id] = job
+    def _run(self, job: RemoteJob, now: float) -> None:
+        envelope = job.delivery.envelope
+        job.begun, job.on_loop = now, job._plan.pool.kind == LoopPool.kind
+        self._held[envelope.name, envelope.id] = job
         self._claim_room.take(on_loop=job.on_loop)
         if job.delivery.suspect:
             self._suspects.append(job)
@@ -443,8 +499,7 @@ class RemoteWorker(LocalBridge):
         except BrokerUnavailable:
             self._done.extendleft(reversed([*loose, *batch]))
             raise
-        for settlement in batch:
-            self._let_go(settlement)
+        self._let_go_all(batch)
 
     def _settle(self, batch: list[Settlement]) -> None:
         if not self._settles_reports:  # the report first: then the broker may forget the task
@@ -461,7 +516,13 @@ class RemoteWorker(LocalBridge):
                 {"id": envelope.id, "name": envelope.name},
             )  # fmt: skip
 
-    def _let_go(self, settlement: Settlement) -> None:
+    def _let_go_all(self, batch: list[Settlement]) -> None:
+        now = monotonic()
+        self._claim_room.settled(now, len(batch))
+        for settlement in batch:
+            self._let_go(settlement, now)
+
+    def _let_go(self, settlement: Settlement, now: float) -> None:
         envelope = settlement.delivery.envelope
         running = self._suspect_running
         if running is not None and running.delivery is settlement.delivery:
@@ -471,33 +532,26 @@ class RemoteWorker(LocalBridge):
         if job is None or job.delivery is not settlement.delivery:
             return  # it has been claimed again here since
         del self._held[envelope.name, envelope.id]
-        self._claim_room.leave(monotonic() - job.begun, on_loop=job.on_loop)
+        self._claim_room.leave(now - job.begun, on_loop=job.on_loop)
 
     def _settlement(self, job: Job) -> Settlement:
         """Make the verdict and the final report of a job that has ended."""
         assert isinstance(job, RemoteJob)
-        option = job._plan.option
-        keep = self.config.keep_result if option.keep_result is None else option.keep_result
-        if not job.reply:
-            return Settlement(job.delivery, Verdict.ACK)
+        if not job.incoming.reply:
+            return Settlement(job.delivery)
+        envelope = self._codec.success(job) if job._status is _SUCCESS else None
+        if envelope is None:
+            envelope = self._final_report(job, job.incoming.keep)
+        return Settlement(job.delivery, Verdict.ACK, [envelope])
+
+    def _final_report(self, job: RemoteJob, keep: float) -> ReportEnvelope:
         report = job.final_report()
         try:
-            envelope = self._codec.report_envelope(job, report, keep)
-            self._check_size(envelope)
+            return self._codec.report_envelope(job, report, keep)
         except BadReturn as error:
             failure = Failure.of(Code.BAD_RETURN, error)
             report = Report(report.id, report.name, Status.FAILURE, failure=failure, attempt=report.attempt)
-            envelope = self._codec.report_envelope(job, report, keep)
-        return Settlement(job.delivery, Verdict.ACK, [envelope])
-
-    def _check_size(self, envelope: ReportEnvelope) -> None:
-        """Raise BadReturn for a report that the backend cannot take: it would be tried again for ever."""
-        size = len(envelope.frame)
-        if self._most_bytes is not None and size > self._most_bytes:
-            raise BadReturn(
-                f"{envelope.name}(): the report takes {size} bytes, and the backend takes {self._most_bytes} at most: "
-                "return a reference to large data instead"
-            )
+            return self._codec.report_envelope(job, report, keep)
 
     # -- the keeper thread -------------------------------------------------------------------------
 
@@ -543,6 +597,8 @@ class RemoteWorker(LocalBridge):
             self._io.join(5.0)
         del drain
         self._close_the_rest(until)
+        if self.news is not None:
+            self.news.close(LEAVING)
 
     def _give_back(self, job: Job) -> None:
         """Return a task to its queue, no attempt counted: claim its end here, so that nothing else settles it."""

@@ -1,9 +1,9 @@
 """The components for brokers: `app.connect(url)` builds them, or build them yourself for `app.use`."""
 
 from dingo.kombu.components import Backend, Broker, Consumer, NamedConsumer, Producer, Reporter, Store
-from dingo.kombu.urls import keeps_apart, producer, reporter, store, worker
+from dingo.kombu.urls import herald, keeps_apart, producer, reporter, store, worker
 
 __all__ = [
-    "Backend", "Broker", "Consumer", "NamedConsumer", "Producer", "Reporter", "Store", "keeps_apart", "producer",
-    "reporter", "store", "worker",
+    "Backend", "Broker", "Consumer", "NamedConsumer", "Producer", "Reporter", "Store",
+    "herald", "keeps_apart", "producer", "reporter", "store", "worker",
 ]  # fmt: skip

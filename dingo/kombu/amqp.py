@@ -122,7 +122,7 @@ class Address:
         secure = parts.scheme == "amqps"
         try:
             host, port = parts.hostname or "localhost", parts.port or (5671 if secure else 5672)
-            timeout = float(query.pop("connect_timeout", CONNECT_SECONDS))
+            timeout = float(query.pop("connect_timeout", 0)) or None
         except ValueError as error:
             raise BadConfig(f"{mask_url(url)!r}: {error}") from None
         options: dict[str, Any] = {
@@ -131,8 +131,9 @@ class Address:
             "password": unquote(parts.password or "guest"),
             "virtual_host": unquote(parts.path[1:]) or "/",
             "login_method": "PLAIN",
-            "connect_timeout": timeout,
         }
+        if timeout is not None:  # what the URL says goes before the configuration
+            options["connect_timeout"] = timeout
         if secure:
             options["ssl"] = _tls(host, query)
         if query:
@@ -169,7 +170,8 @@ class _Message:
 class Link:
     """A connection with one channel, used by one thread at a time. What comes in is put in `inbox`."""
 
-    def __init__(self, address: Address, wake_fd: int, blocked: Callable[[str], None], heartbeat: int) -> None:
+    def __init__(self, address: Address, wake_fd: int, blocked: Callable[[str], None], heartbeat: int,
+                 connect_seconds: float = CONNECT_SECONDS) -> None:  # fmt: skip
         self.inbox: deque[_Message] = deque()
         self.woken = False
         self._wake_fd = wake_fd
@@ -193,7 +195,7 @@ class Link:
         """How long a message may be kept unacknowledged (seconds), once the server has said so."""
         self._connection: Any = amqp.Connection(
             heartbeat=heartbeat, on_blocked=blocked, frame_writer=lambda link, _: frame_writer(link, self),
-            **address.options,
+            **{"connect_timeout": connect_seconds, **address.options},
         )  # fmt: skip
         # py-amqp's own calls wait in here too, so that nothing is read past us.
         self._connection.blocking_read = self._read_for_amqp
@@ -519,6 +521,34 @@ class Link:
             self._connection.collect()
 
 
+def plain_connection(address: Address, connect_seconds: float) -> Any:
+    """Connect by py-amqp alone: for what is rare and needs no speed."""
+    connection = amqp.Connection(
+        heartbeat=HEARTBEAT, read_timeout=PATIENCE, write_timeout=PATIENCE,
+        **{"connect_timeout": connect_seconds, **address.options},
+    )  # fmt: skip
+    try:
+        connection.connect()
+    except BaseException:
+        connection.collect()
+        raise
+    return connection
+
+
+def message(body: bytes, **properties: Any) -> Any:
+    """Make a message of py-amqp's, for a plain connection."""
+    return amqp.Message(body, **properties)
+
+
+@contextlib.contextmanager
+def speaking(address: Address) -> Iterator[None]:
+    """Turn what py-amqp raises into our own."""
+    try:
+        yield
+    except (OSError, amqp.AMQPError) as error:
+        raise BrokerUnavailable(f"{address.url}: {error or type(error).__name__}") from error
+
+
 def _nothing(_message: Any) -> None:
     """Stand where py-amqp wants a callback: what comes in never gets there."""
 
@@ -667,8 +697,9 @@ class _Part:
 
     _heartbeat = HEARTBEAT
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._address = Address.of(url)
+        self._connect_seconds = connect_seconds
         self._link: Link | None = None
         self._wake_lock = threading.Lock()
         self._busy = threading.RLock()  # whoever closes waits for the thread that uses the connection
@@ -725,7 +756,7 @@ class _Part:
     def _connect(self) -> Link:
         if self._pipe is None:
             raise _LostError("the component is closed")
-        return Link(self._address, self._pipe[0], self._blocked, self._heartbeat)
+        return Link(self._address, self._pipe[0], self._blocked, self._heartbeat, self._connect_seconds)
 
     def _drop(self) -> None:
         link, self._link = self._link, None
@@ -750,8 +781,8 @@ class AmqpProducer(_Part):
 
     _heartbeat = 0  # its thread sleeps while nothing is to be sent, and nothing is lost with its connection
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        super().__init__(url, connect_seconds)
         self._confirmed: set[tuple[str, str]] = set()
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
@@ -795,8 +826,8 @@ class _Claim:
 class AmqpWorker(_Part):
     """Consumer and Reporter."""
 
-    def __init__(self, url: str, lease_seconds: float) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, lease_seconds: float, connect_seconds: float = CONNECT_SECONDS) -> None:
+        super().__init__(url, connect_seconds)
         self._heartbeat = max(1, int(lease_seconds / 2))
         self._held: dict[tuple[str, str], _Claim] = {}
         self._allowed: float | None = None
@@ -1166,8 +1197,8 @@ class AmqpStore(_Part):
 
     apart = True
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        super().__init__(url, connect_seconds)
         self._replies: dict[str, str] = {}
         self._packs: dict[str, list[_Message]] = {}
 

@@ -13,8 +13,7 @@ its reports. Needs Redis 6.2 or a server like it, and not a cluster: a script to
         later, held                what waits for its time: when, and what
         starts                     how often claimed suspects were started
         bell                       holds a token while there may be something to claim: idle workers wait for it
-    dingo:call:ID                  where the calls of that id stand: name -> "ENTRY STREAM", or "later PREFIX"
-    dingo:end:ID                   kept final reports: name -> frame
+    dingo:call:ID                  what is known of the calls of that id, a record for each name
     dingo:reply:ADDRESS            stream of packs of reports
     dingo:sent:PRODUCER            the number of the last batch it sent: one who was not answered may repeat it
 
@@ -48,6 +47,7 @@ from redis.retry import Retry
 from dingo.config import mask_url
 from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall, Verdict
 from dingo.errors import BadConfig, BrokerUnavailable
+from dingo.message.frame import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +73,7 @@ _TRIM_AT = 200
 _PAGE = 1000
 
 _LENGTHS = struct.Struct("!III")
-_LENGTH = struct.Struct("!I")
+_RECORD = struct.Struct("!II")
 
 _COMMON = f"""
 local REPLY_SECONDS = {REPLY_SECONDS}
@@ -100,12 +100,76 @@ local function member(id, name) return #id .. ':' .. id .. name end
 
 local known = {}
 
--- `write`: HSETNX for a new call, which is refused if it is known, else HSET; tells whether it was written.
--- `mark`: the starts that are recorded, then u for a suspect and x for a cancelled call; or nothing.
-local function put(write, prefix, lane, priority, due, time, id, name, data, mark)
+-- What is known of the calls of an id is one string, a record for each name of a letter and what belongs to it:
+-- `wENTRY STREAM` of one that waits or runs, `lPREFIX` of one that waits for its time, `eFRAME` of one that ended.
+local function record(name, value) return struct.pack('>I4I4', #name, #value) .. name .. value end
+
+local function split(text)
+  local list, at = {}, 1
+  while text and at <= #text do
+    local name, value = struct.unpack('>I4I4', text, at)
+    list[#list + 1] = {string.sub(text, at + 8, at + 7 + name), string.sub(text, at + 8 + name, at + 7 + name + value)}
+    at = at + 8 + name + value
+  end
+  return list
+end
+
+local function what_of(id, name)
+  for _, one in ipairs(split(redis.call('GET', 'dingo:call:' .. id))) do
+    if one[1] == name then return one[2] end
+  end
+end
+
+-- Writes what is known of one call (nil: nothing any more) beside what is known of the others of its id, in `text`.
+local function note(id, text, name, value, keep)
+  local key, list, lives = 'dingo:call:' .. id, {}, false
+  local all = split(text)
+  if value then all[#all + 1] = {name, value} end
+  for index, one in ipairs(all) do
+    if one[1] ~= name or (value and index == #all) then
+      list[#list + 1] = record(one[1], one[2])
+      if string.byte(one[2]) ~= 101 then lives = true end
+    end
+  end
+  if #list == 0 then
+    redis.call('DEL', key)
+  elseif lives then
+    redis.call('SET', key, table.concat(list))
+  elseif keep then
+    redis.call('SET', key, table.concat(list), 'PX', keep)
+  else
+    redis.call('SET', key, table.concat(list), 'KEEPTTL')
+  end
+end
+
+local function know(id, name, value, keep) note(id, redis.call('GET', 'dingo:call:' .. id), name, value, keep) end
+
+-- Notes where a new call stands. False if it stands somewhere already.
+local function enter(id, name, place)
+  local key = 'dingo:call:' .. id
+  if redis.call('SET', key, record(name, place), 'NX') then return true end
+  local old = what_of(id, name)
+  if old and string.byte(old) ~= 101 then return false end
+  know(id, name, place)
+  return true
+end
+
+-- Keeps a final report, unless there is one.
+local function keep_report(id, name, keep, frame)
+  if redis.call('SET', 'dingo:call:' .. id, record(name, 'e' .. frame), 'NX', 'PX', keep) then return end
+  local old = what_of(id, name)
+  if not old or string.byte(old) ~= 101 then know(id, name, 'e' .. frame, keep) end
+end
+
+-- `is_new`: it is refused if it is known. `mark`: the starts that are recorded, then u for a suspect and x for a
+-- cancelled call; or nothing. Tells whether it was put.
+local function put(is_new, prefix, lane, priority, due, time, id, name, data, mark)
   if due ~= '' and tonumber(due) > time then
-    local is_new = redis.call(write, 'dingo:call:' .. id, name, 'later ' .. prefix)
-    if write == 'HSETNX' and is_new == 0 then return false end
+    if not is_new then
+      know(id, name, 'l' .. prefix)
+    elseif not enter(id, name, 'l' .. prefix) then
+      return false
+    end
     local one = member(id, name)
     redis.call('ZADD', prefix .. 'later', due, one)
     redis.call('HSET', prefix .. 'held', one, struct.pack('>BB', priority, #mark) .. mark .. data)
@@ -119,8 +183,10 @@ local function put(write, prefix, lane, priority, due, time, id, name, data, mar
   else
     entry = redis.call('XADD', stream, '*', 'd', data, 'm', mark)
   end
-  local is_new = redis.call(write, 'dingo:call:' .. id, name, entry .. ' ' .. stream)
-  if write == 'HSETNX' and is_new == 0 then
+  local place = 'w' .. entry .. ' ' .. stream
+  if not is_new then
+    know(id, name, place)
+  elseif not enter(id, name, place) then
     redis.call('XDEL', stream, entry)
     return false
   end
@@ -150,7 +216,7 @@ local function move(owner, stream, entry, due, time, data, suspect)
   redis.call('XDEL', stream, entry)
   if #old < 12 then return end  -- not ours, and nothing that could stop others from being given back
   local id, name = call_of(old)
-  put('HSET', prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
+  put(false, prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
   ring(prefix)
 end
 
@@ -192,9 +258,7 @@ local function take_reports(at, count, packs)
   for _ = 1, count do
     local reply, id, name, keep, frame = unpack(ARGV, at, at + 4)
     at = at + 5
-    if keep ~= '' and redis.call('HSETNX', 'dingo:end:' .. id, name, frame) == 1 then
-      redis.call('PEXPIRE', 'dingo:end:' .. id, keep)
-    end
+    if keep ~= '' then keep_report(id, name, keep, frame) end
     if reply ~= '' then
       local pack = packs[reply]
       if not pack then pack = {} packs[reply] = pack end
@@ -222,15 +286,20 @@ class Script:
 
 
 _SEND = Script("""
--- ARGV: producer, number of this batch, then prefix, priority, due, id, name, data of each task
+-- ARGV: producer, number of this batch, then groups: prefix, priority, name, how many, then due, id, data of each
 local sent = 'dingo:sent:' .. ARGV[1]
 if tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', sent, ARGV[2], 'EX', REPLY_SECONDS)
-local time = clock()
-local rung = {}
-for at = 3, #ARGV, 6 do
-  local prefix, priority, due, id, name, data = unpack(ARGV, at, at + 5)
-  if put('HSETNX', prefix, 'tasks', priority, due, time, id, name, data, '') then rung[prefix] = true end
+local time, at, rung = clock(), 3, {}
+while at <= #ARGV do
+  local prefix, priority, name, count = unpack(ARGV, at, at + 3)
+  at = at + 4
+  for _ = 1, tonumber(count) do
+    if put(true, prefix, 'tasks', priority, ARGV[at], time, ARGV[at + 1], name, ARGV[at + 2], '') then
+      rung[prefix] = true
+    end
+    at = at + 3
+  end
 end
 for prefix in pairs(rung) do ring(prefix) end
 return 1
@@ -252,7 +321,7 @@ local function promote(prefix)
       local priority, length = struct.unpack('>BB', held)
       local data = string.sub(held, 3 + length)
       local id, name = call_of(data)
-      put('HSET', prefix, 'tasks', priority, '', time, id, name, data, string.sub(held, 3, 2 + length))
+      put(false, prefix, 'tasks', priority, '', time, id, name, data, string.sub(held, 3, 2 + length))
     end
   end
 end
@@ -289,6 +358,65 @@ end
 return {wait, claimed}
 """)
 
+_FINISH = Script("""
+-- Settles what ended with one report each, the most of all.
+-- ARGV: groups: stream, name, reply, keep, the reports as a pack, how many, then entry, id, report of each
+go_on_without_memory()
+local at, before, stale = 1, 0, {}
+
+local function finish(stream, entry, id, name, keep, frame)
+  local place = 'w' .. entry .. ' ' .. stream
+  local old
+  if keep == '' then
+    old = redis.call('GETDEL', 'dingo:call:' .. id)
+  else
+    old = redis.call('SET', 'dingo:call:' .. id, record(name, 'e' .. frame), 'PX', keep, 'GET')
+  end
+  if old and old ~= record(name, place) then  -- other calls have the same id
+    note(id, old, name, keep ~= '' and 'e' .. frame or nil, keep)
+  end
+end
+
+-- An entry is deleted when it stops to be pending, so one that is still there was its worker's to end.
+local function given_away(stream, entries)
+  local gone = {}
+  for index, entry in ipairs(entries) do
+    if #redis.call('XRANGE', stream, entry, entry) == 0 then
+      gone[index] = true
+      stale[#stale + 1] = before + index - 1
+    end
+  end
+  return gone
+end
+
+while at <= #ARGV do
+  local stream, name, reply, keep, pack, count = unpack(ARGV, at, at + 5)
+  count, at = tonumber(count), at + 6
+  local entries, gone = {}, {}
+  for index = 1, count do entries[index] = ARGV[at + 3 * index - 3] end
+  if redis.call('XACK', stream, 'dingo', unpack(entries)) < count then
+    gone = given_away(stream, entries)
+    local frames = {}
+    for index = 1, count do
+      local frame = ARGV[at + 3 * index - 1]
+      if not gone[index] then frames[#frames + 1] = struct.pack('>I4', #frame) .. frame end
+    end
+    pack = table.concat(frames)
+  end
+  redis.call('XDEL', stream, unpack(entries))
+  for index = 1, count do
+    if not gone[index] then finish(stream, entries[index], ARGV[at + 1], name, keep, ARGV[at + 2]) end
+    at = at + 3
+  end
+  if reply ~= '' and pack ~= '' then
+    redis.call('XADD', 'dingo:reply:' .. reply, '*', 'p', pack)
+    redis.call('EXPIRE', 'dingo:reply:' .. reply, REPLY_SECONDS)
+  end
+  before = before + count
+end
+return stale
+""")
+
 _SETTLE = Script("""
 -- ARGV: owner, then of each: stream, entry, verdict, id, name, started, due, data, number of reports, the reports
 go_on_without_memory()
@@ -305,7 +433,7 @@ while at <= #ARGV do
       local entries = gone[stream]
       if not entries then entries = {} gone[stream] = entries end
       entries[#entries + 1] = entry
-      redis.call('HDEL', 'dingo:call:' .. id, name)
+      know(id, name, nil)
       if started ~= '' then
         redis.call('HDEL', string.match(stream, '^(.*:)%a+:%d$') .. 'starts', entry .. ' ' .. stream)
       end
@@ -376,21 +504,21 @@ return count
 """)
 
 _FETCH = Script("""
--- ARGV: id, name or ''. Returns name, state, prefix, due, frame.
-local function find(key)
-  local found = redis.call('HGETALL', key)
-  for at = 1, #found, 2 do
-    if ARGV[2] == '' or ARGV[2] == found[at] then return found[at], found[at + 1] end
+-- ARGV: id, name or ''. Returns name, state, prefix, due, frame: of any name, rather one that has ended.
+local name, value
+for _, one in ipairs(split(redis.call('GET', 'dingo:call:' .. ARGV[1]))) do
+  if (ARGV[2] == '' or ARGV[2] == one[1]) and (not value or string.byte(one[2]) == 101) then
+    name, value = one[1], one[2]
   end
 end
-local name, frame = find('dingo:end:' .. ARGV[1])
-if name then return {name, 'ended', '', '', frame} end
-local name, place = find('dingo:call:' .. ARGV[1])
 if not name then return false end
-local entry, where = string.match(place, '^(%S+) (.*)$')
-if entry == 'later' then
+local what = string.sub(value, 1, 1)
+if what == 'e' then return {name, 'ended', '', '', string.sub(value, 2)} end
+if what == 'l' then
+  local where = string.sub(value, 2)
   return {name, 'delayed', where, redis.call('ZSCORE', where .. 'later', member(ARGV[1], name)) or '', ''}
 end
+local entry, where = string.match(value, '^w(%S+) (.*)$')
 local pending = redis.pcall('XPENDING', where, 'dingo', entry, entry, 1)
 local state = (pending.err or #pending == 0) and 'waiting' or 'running'
 return {name, state, string.match(where, '^(.*:)%a+:%d$'), '', ''}
@@ -399,42 +527,49 @@ return {name, state, string.match(where, '^(.*:)%a+:%d$'), '', ''}
 _CANCEL = Script("""
 -- ARGV: id, name. Returns 0: there is none, 1: it is withdrawn, 2: its worker is asked to stop it.
 go_on_without_memory()
-local call, name = 'dingo:call:' .. ARGV[1], ARGV[2]
-local place = redis.call('HGET', call, name)
-if not place then return 0 end
-local entry, where = string.match(place, '^(%S+) (.*)$')
-if entry == 'later' then
-  redis.call('ZREM', where .. 'later', member(ARGV[1], name))
-  redis.call('HDEL', where .. 'held', member(ARGV[1], name))
+local id, name = ARGV[1], ARGV[2]
+local value = what_of(id, name)
+if not value or string.byte(value) == 101 then return 0 end
+local entry, where = string.match(value, '^w(%S+) (.*)$')
+if not entry then
+  where = string.sub(value, 2)
+  redis.call('ZREM', where .. 'later', member(id, name))
+  redis.call('HDEL', where .. 'held', member(id, name))
 else
   local pending = redis.pcall('XPENDING', where, 'dingo', entry, entry, 1)
   if not pending.err and #pending > 0 then
-    redis.call('SADD', 'dingo:stop:' .. pending[1][2], place)
+    redis.call('SADD', 'dingo:stop:' .. pending[1][2], string.sub(value, 2))
     return 2
   end
   redis.call('XDEL', where, entry)
 end
-redis.call('HDEL', call, name)
+know(id, name, nil)
 return 1
 """)
 
 _FORGET = Script("""
 -- ARGV: id, name or ''
-if ARGV[2] == '' then return redis.call('DEL', 'dingo:end:' .. ARGV[1]) end
-return redis.call('HDEL', 'dingo:end:' .. ARGV[1], ARGV[2])
+local count = 0
+for _, one in ipairs(split(redis.call('GET', 'dingo:call:' .. ARGV[1]))) do
+  if (ARGV[2] == '' or ARGV[2] == one[1]) and string.byte(one[2]) == 101 then
+    know(ARGV[1], one[1], nil)
+    count = count + 1
+  end
+end
+return count
 """)
 
 
 class Server:
     """A way to one server: connections are made when they are needed, and again when they were lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._shown = mask_url(url)
         try:
             parts = urlsplit(url)
             self._secrets = [one for one in (parts.password, unquote(parts.password or "")) if one]
             self.pool = redis.ConnectionPool.from_url(
-                url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=CONNECT_SECONDS, socket_keepalive=True
+                url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=connect_seconds, socket_keepalive=True
             )
         except (ValueError, TypeError):
             raise BadConfig(f"{self._shown!r} is no URL of a Redis server: redis://user:password@host:6379/0") from None
@@ -612,6 +747,16 @@ def _parse(data: bytes) -> tuple[str, str, str, bytes]:
     return texts[0].decode(), texts[1].decode(), texts[2].decode(), data[frame_at:]
 
 
+def _records(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Take apart what is known of the calls of an id, as the scripts write it."""
+    at = 0
+    while at < len(text):
+        length, value_length = _RECORD.unpack_from(text, at)
+        value_at = at + _RECORD.size + length
+        yield text[at + _RECORD.size : value_at], text[value_at : value_at + value_length]
+        at = value_at + value_length
+
+
 def _report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
     keep = int(report.keep * 1000) if report.final else 0
     return report.reply, report.id, report.name, keep if keep > 0 else "", report.frame
@@ -620,8 +765,8 @@ def _report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
 class RedisProducer:
     """Puts tasks into Redis."""
 
-    def __init__(self, url: str) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._server = Server(url, connect_seconds)
         self._name = os.urandom(12).hex()
         self._unsure: list[tuple[str, str]] = []
         self._first = self._next = 1
@@ -648,9 +793,15 @@ class RedisProducer:
         self._next = max(self._next, number + 1)
         # The child of a fork is another producer.
         arguments: list[Any] = [f"{self._name}.{os.getpid()}", number]
+        group: tuple[str, int, str] | None = None
+        count_at = 0
         for one in envelopes:
-            due = "" if one.due is None else repr(one.due)
-            arguments += (_prefix(one.queue), one.priority, due, one.id, one.name, _data(one, one.frame))
+            if group != (one.queue, one.priority, one.name):
+                group = (one.queue, one.priority, one.name)
+                arguments += (_prefix(one.queue), one.priority, one.name, 0)
+                count_at = len(arguments) - 1
+            arguments[count_at] += 1
+            arguments += ("" if one.due is None else repr(one.due), one.id, _data(one, one.frame))
         self._server.run(_SEND, arguments)
 
     def close(self) -> None:
@@ -661,8 +812,8 @@ class RedisProducer:
 class RedisWorker:
     """Consumer and Reporter: claims tasks, and settles them together with their reports."""
 
-    def __init__(self, url: str, lease_seconds: float) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str, lease_seconds: float, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._server = Server(url, connect_seconds)
         self._lease = lease_seconds
         self._line: Line | None = None
         self._tend_lock = threading.Lock()
@@ -756,26 +907,68 @@ class RedisWorker:
     # -- verdicts and reports ---------------------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Carry out verdicts and publish their reports, in one script; return the stale ones."""
-        if not settlements:
-            return []
+        """Carry out verdicts and publish their reports, in one script; return the stale ones.
+
+        What ended with one report, as most do, goes by a script of its own, so these are two where there is both.
+        """
+        plain: dict[tuple[Any, ...], list[Settlement]] = {}
+        others: list[Settlement] = []
+        for one in settlements:
+            if self._is_plain(one):
+                report = one.reports[0]
+                plain.setdefault((one.delivery.token[0], report.name, report.reply, report.keep), []).append(one)
+            else:
+                others.append(one)
+        stale: list[Settlement] = []
+        try:
+            if plain:
+                stale = self._finish(plain)
+            if others:
+                stale += self._settle_others(others)
+        except BrokerUnavailable:
+            self._unsure.update(one.delivery.token for one in settlements)
+            raise
+        self._settled(settlements)
+        return self._surely(stale, settlements)
+
+    def _is_plain(self, one: Settlement) -> bool:
+        if one.verdict is not Verdict.ACK or len(one.reports) != 1:
+            return False
+        return one.reports[0].final and not one.delivery.starts and one.delivery.token not in self._started
+
+    def _finish(self, groups: dict[tuple[Any, ...], list[Settlement]]) -> list[Settlement]:
+        arguments: list[Any] = []
+        order: list[Settlement] = []
+        for (stream, name, reply, keep), group in groups.items():
+            frames = [one.reports[0].frame for one in group]
+            milliseconds = int(keep * 1000)
+            arguments += (stream, name, reply, milliseconds if milliseconds > 0 else "", pack(frames), len(group))
+            for one, frame in zip(group, frames, strict=True):
+                arguments += (one.delivery.token[1], one.delivery.envelope.id, frame)
+            order += group
+        return [order[index] for index in self._server.run(_FINISH, arguments)]
+
+    def _settle_others(self, settlements: list[Settlement]) -> list[Settlement]:
         arguments: list[Any] = [self.owner]
         for one in settlements:
             self._add(arguments, one)
-        tokens = {one.delivery.token for one in settlements}
-        try:
-            stale = [settlements[index] for index in self._server.run(_SETTLE, arguments)]
-        except BrokerUnavailable:
-            self._unsure |= tokens
-            raise
+        return [settlements[index] for index in self._server.run(_SETTLE, arguments)]
+
+    def _settled(self, settlements: Sequence[Settlement]) -> None:
+        """Hold the claims no more, but for one of the same call that was made anew meanwhile."""
         for one in settlements:
             key = (one.delivery.envelope.name, one.delivery.envelope.id)
             if self._held.get(key) == one.delivery.token:
                 del self._held[key]
-        if stale:  # what was tried before without an answer may be so because it was carried out then
+
+    def _surely(self, stale: list[Settlement], settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Leave out what was tried before without an answer: it may be stale because it was carried out then."""
+        if stale:
             stale = [one for one in stale if one.delivery.token not in self._unsure]
-        for marked in (self._unsure, self._started, self._stops):
-            marked.difference_update(tokens)
+        if self._unsure or self._started or self._stops:
+            tokens = {one.delivery.token for one in settlements}
+            for marked in (self._unsure, self._started, self._stops):
+                marked.difference_update(tokens)
         return stale
 
     def _add(self, arguments: list[Any], one: Settlement) -> None:
@@ -847,8 +1040,8 @@ class RedisWorker:
 class RedisStore:
     """Gets reports out of Redis, and looks at what is in it."""
 
-    def __init__(self, url: str) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._server = Server(url, connect_seconds)
         self._line: Line | None = None
         self._seen: dict[str, bytes] = {}
         self._untrimmed = 0
@@ -929,9 +1122,19 @@ class RedisStore:
             return [call for prefix in prefixes for call in self._here(prefix, state)]
 
     def _ended(self) -> Iterator[StoredCall]:
-        for key in self._server.client.scan_iter(match="dingo:end:*", count=_PAGE):
-            for name, frame in self._server.client.hgetall(key).items():
-                yield StoredCall(key[10:].decode(), name.decode(), "ended", frame)
+        client, page = self._server.client, []
+        for key in client.scan_iter(match="dingo:call:*", count=_PAGE):
+            page.append(key)
+            if len(page) == _PAGE:
+                yield from self._ended_of(page)
+                page = []
+        yield from self._ended_of(page)
+
+    def _ended_of(self, keys: list[bytes]) -> Iterator[StoredCall]:
+        for key, text in zip(keys, self._server.client.mget(keys) if keys else (), strict=True):
+            for name, value in _records(text or b""):
+                if value.startswith(b"e"):
+                    yield StoredCall(key[11:].decode(), name.decode(), "ended", value[1:])
 
     def _delayed(self, prefix: bytes) -> Iterator[StoredCall]:
         for one, due in self._server.client.zrange(prefix + b"later", 0, -1, withscores=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, wire
+from dingo.bridge.memory import MemoryHerald, MemoryProducer, MemoryStore, MemoryWorker, wire
 from dingo.config import Config, mask_url
 from dingo.errors import BadConfig
 from dingo.store import urls as stores
@@ -49,14 +49,34 @@ def store(url: str, config: Config | None = None) -> Any:
     return stores.store(url) if stores.knows(url) else _maker(url)("store", config or Config())
 
 
+def herald(url: str, config: Config | None = None) -> Any:
+    """Make the Herald for a URL; None where that cannot carry what workers say of themselves. Raises BadConfig."""
+    parts = urlsplit(url)
+    seconds = (config or Config()).connect_timeout_seconds
+    if parts.scheme == "memory":
+        return MemoryHerald(wire(parts.netloc + parts.path or "default"))
+    if parts.scheme == "sqlite":
+        from dingo.kombu.heralds.sqlite import SqliteHerald  # noqa: PLC0415 - on demand
+
+        return SqliteHerald(_path(url))
+    if parts.scheme in {"amqp", "amqps"}:
+        from dingo.kombu.heralds.amqp import AmqpHerald  # noqa: PLC0415 - on demand
+
+        return AmqpHerald(url, seconds)
+    if parts.scheme in {"redis", "rediss"}:
+        from dingo.kombu.heralds.redis import RedisHerald  # noqa: PLC0415 - on demand
+
+        return RedisHerald(url, seconds)
+    return None
+
+
 def _maker(url: str) -> Callable[[str, Config], Any]:
     url = url.removeprefix("dingo+")
     parts = urlsplit(url)
     if parts.scheme == "memory":
         return lambda part, _config: _memory(part, parts.netloc + parts.path)
     if parts.scheme == "sqlite":
-        path = unquote(parts.path[1:]) if not parts.netloc else ""
-        return lambda part, config: _sqlite(part, path, config)
+        return lambda part, config: _sqlite(part, _path(url), config)
     if parts.scheme in {"amqp", "amqps"}:
         return lambda part, config: _amqp(part, url, config)
     if parts.scheme in {"redis", "rediss"}:
@@ -67,8 +87,14 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
             "App(broker, backend=...) or DINGO_BACKEND"
         )
     if not parts.scheme:  # kombu would take it for RabbitMQ on this machine
-        raise BadConfig(f"{mask_url(url)!r} is no URL: there are {_KNOWN}; as backends {', '.join(stores.EXAMPLES)}")
+        backends = ", ".join(stores.EXAMPLES)
+        raise BadConfig(f"{mask_url(url)!r} is no URL of a broker: there are {_KNOWN}; as backends {backends}")
     return lambda part, config: _stock(part, url, config)
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return unquote(parts.path[1:]) if not parts.netloc else ""
 
 
 def _memory(part: str, name: str) -> Any:
@@ -88,9 +114,10 @@ def _sqlite(part: str, path: str, config: Config) -> Any:
 def _amqp(part: str, url: str, config: Config) -> Any:
     from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
 
+    seconds = config.connect_timeout_seconds
     if part == "worker":
-        return AmqpWorker(url, config.lease_seconds)
-    return (AmqpProducer if part == "producer" else AmqpStore)(url)
+        return AmqpWorker(url, config.lease_seconds, seconds)
+    return (AmqpProducer if part == "producer" else AmqpStore)(url, seconds)
 
 
 def _redis(part: str, url: str, config: Config) -> Any:
@@ -101,8 +128,8 @@ def _redis(part: str, url: str, config: Config) -> Any:
             raise
         raise BadConfig("redis:// needs a package that is not installed: pip install 'dingo-tasks[redis]'") from None
     if part == "worker":
-        return RedisWorker(url, config.lease_seconds)
-    return (RedisProducer if part == "producer" else RedisStore)(url)
+        return RedisWorker(url, config.lease_seconds, config.connect_timeout_seconds)
+    return (RedisProducer if part == "producer" else RedisStore)(url, config.connect_timeout_seconds)
 
 
 def _stock(part: str, url: str, config: Config) -> Any:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # How often it looks whether there is anything left to do (seconds).
 _LOOK = 0.2
 
+# How long `ready` waits for the fleet to see this worker, which serves already (seconds).
+SHOWN = 2.0
+
 _log = logging.getLogger("dingo.worker")
 
 
@@ -37,7 +40,8 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, bu
     force = threading.Event()
     if app.config.handle_signals:
         _listen_to_signals(stop, force)
-    app.start_worker(queues)
+    app.start_worker(queues, name)
+    app.await_shown(SHOWN)
     where = ",".join(queues or (app.config.queue,))
     print(f"ready {name} {where}", flush=True)  # noqa: T201 - what scripts wait for
     app.hub.emit(Origin.WORKER, Level.INFO, "worker.ready", f"{name} serves {where}")

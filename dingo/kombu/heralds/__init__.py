@@ -1,0 +1,1 @@
+"""Heralds: what carries that workers live, and their events, over each broker."""
