@@ -209,7 +209,7 @@ class NamedConsumer(Consumer, Protocol):
 class Reporter(Component, Protocol):
     """Gets reports to a backend. Called by the worker's I/O thread alone.
 
-    One with an attribute `largest_report` (known once it is open) takes frames of at most so many bytes; the worker
+    One with an attribute `max_message_bytes` (known once it is open) takes frames of at most so many bytes; the worker
     ends a call whose report is larger FAILURE/BAD_RETURN.
     """
 

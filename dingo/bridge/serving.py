@@ -153,7 +153,7 @@ class RemoteWorker(LocalBridge):
         self._settles_reports = consumer is cast("Any", reporter)
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
-        self._codec.largest_report = getattr(reporter, "largest_report", None) or sys.maxsize
+        self._codec.largest_report = getattr(reporter, "max_message_bytes", None) or sys.maxsize
         self._io = threading.Thread(target=self._serve, name="dingo-consumer", daemon=True)
         self._keeper = threading.Thread(target=self._tend_all, name="dingo-keeper", daemon=True)
 

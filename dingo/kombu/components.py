@@ -90,7 +90,7 @@ class Reporter(_Part):
     _make = staticmethod(urls.reporter)
 
     @property
-    def largest_report(self) -> int | None:
+    def max_message_bytes(self) -> int | None:
         """How many bytes a report may have; None: as many as it likes. Known once it is open."""
         return _largest(self._behind)
 
@@ -171,7 +171,7 @@ class Backend(Store):
         self._reporter = urls.reporter(url, config)
 
     @property
-    def largest_report(self) -> int | None:
+    def max_message_bytes(self) -> int | None:
         """How many bytes a report may have; None: as many as it likes. Known once it is open."""
         return _largest(self._reporter)
 
@@ -191,5 +191,5 @@ class Backend(Store):
 
 
 def _largest(reporter: Any) -> int | None:
-    largest: int | None = getattr(reporter, "largest_report", None)
+    largest: int | None = getattr(reporter, "max_message_bytes", None)
     return largest

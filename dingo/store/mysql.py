@@ -73,7 +73,7 @@ class MysqlReporter(SqlReporter):
         super().open(emit)
         with self._database.asking() as connection:
             most = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
-        self.largest_report = int(most) // 2 - _ROOM
+        self.max_message_bytes = int(most) // 2 - _ROOM
 
 
 class MysqlStore(SqlStore):

@@ -234,7 +234,7 @@ class Line:
 class SqlReporter:
     """Puts reports into the database."""
 
-    largest_report: int | None = None
+    max_message_bytes: int | None = None
 
     def __init__(self, database: Database) -> None:
         self._database = database

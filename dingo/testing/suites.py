@@ -194,7 +194,7 @@ class BackendSuite(_Suite):
     def test_large_reports_and_many_of_them_come_as_they_were(self, parts: Any) -> None:
         """Any bytes, up to what the backend says it takes."""
         reporter, store = parts("reporter"), parts("store")
-        most = min(getattr(reporter, "largest_report", None) or 1 << 21, 1 << 21)
+        most = min(getattr(reporter, "max_message_bytes", None) or 1 << 21, 1 << 21)
         frames = [b"%d" % number for number in range(2000)]
         frames[1000] = (bytes(range(256)) * (most // 256 + 1))[:most]
         reporter.report([report(str(number), frame=frame) for number, frame in enumerate(frames)])
