@@ -610,12 +610,16 @@ class App:
             return self._here
 
     def _make_worker(self, queues: tuple[str, ...], name: str) -> LocalBridge:
-        from dingo.bridge.serving import RemoteWorker  # noqa: PLC0415 - only for those who serve
+        from dingo.bridge.places import check_counted, is_limited  # noqa: PLC0415 - only for those who serve
+        from dingo.bridge.serving import RemoteWorker  # noqa: PLC0415 - as above
 
         consumer, reporter = self._parts.consumer, self._parts.get(Role.REPORTER)
         if consumer is None or reporter is None:
             missing = "Consumer" if consumer is None else "Reporter"
             raise NotAttached(f"this app has no {missing}: it cannot serve as a worker")
+        for registration in self._registry:
+            if is_limited(registration.option):
+                check_counted(registration.name, registration.option, getattr(reporter, "ledger", None))
         worker = RemoteWorker(
             self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan,
             consumer, reporter, self._parts.get(Role.HERALD), self._plan_here, lambda: self.names,

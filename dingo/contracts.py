@@ -130,7 +130,7 @@ class Place:
 class Wait:
     """No place now: ask again in so many seconds.
 
-    `exact`: the rate says so. Else it is a guess: a place is free when somebody gives his back.
+    `exact`: the rate says so. Else it is a guess: there is a place when somebody gives his back.
     """
 
     seconds: float

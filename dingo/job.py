@@ -20,7 +20,7 @@ import os
 import threading
 from collections import deque
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dingo.blocking import HAS_GIL
 from dingo.message.report import Code, Failure, Progress, Report, Status
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from dingo.plan import Plan
     from dingo.timer import Alarm
-    from dingo.worker.limits import Limit
 
 # Guards every job's watchers and detail. One lock for all: it is taken only where somebody really waits.
 # Reentrant: the garbage collector or a signal handler may come in between, and look at a call itself.
@@ -100,6 +99,13 @@ class Listener:
         self.told = False  # the one thread that is telling it
 
 
+class Leavable(Protocol):
+    """A place among those that may run."""
+
+    def leave(self) -> None:
+        """Give it back."""
+
+
 class Detail:
     """What most calls never have: attempts, intermediate reports and those who follow them live.
 
@@ -124,8 +130,9 @@ class Detail:
     deadline: float | None = None  # of the attempt that runs (the timer's time)
     alarm: Alarm | None = None  # what holds it while it waits for its time
     asleep = False  # it waits for its time: a worker that comes upon it leaves it alone
-    place: Limit | None = None  # where it was given a place, between waiting for that and starting
+    place: Leavable | None = None  # where it was given a place, between waiting for that and starting
     follows = False  # another call made it, and nobody holds its Result
+    unique: str | None = None  # the key by which it is the only one of its task, over a broker
     fault: Fault | None = None  # why its last attempt failed
 
 

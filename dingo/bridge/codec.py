@@ -4,7 +4,7 @@ The header of a task, with what is left out when it is the default:
 
     v version | id | n name | m marshaller | rm report marshaller | r reply address | t sent (epoch seconds)
     o options of this call | h user headers | x expires (epoch) | e not before (epoch) | a attempt | er earlier errors
-    l lengths of arguments and of `previous`, where more than the arguments follows
+    l lengths of arguments and of `previous`, where more than the arguments follows | u key of a unique call
 
 Behind the arguments stand, where there are any, the result of the call before it and what is to follow on this one.
 
@@ -131,6 +131,8 @@ class Codec:
             previous = _previous(plan, detail)
             text += f',"l":[{len(body)},{len(previous)}]'
             body += previous + way.followers
+        if option.unique is not None and detail is not None:
+            text += f',"u":"{detail.unique}"'
         headers = option.headers if detail is None or detail.headers is None else detail.headers
         if headers:
             text += f",{header_text({'h': headers})}"
@@ -255,6 +257,8 @@ def _check_rare(header: dict[str, Any]) -> None:
         raise BadMessage("a message whose number of attempts makes no sense")
     if not (_is_time(header.get("x", 0)) and _is_time(header.get("e", 0))):
         raise BadMessage("a message whose times make no sense")
+    if type(header.get("u", "")) is not str:
+        raise BadMessage("a message whose key is no text")
     if type(header.get("h", {})) is not dict:
         raise BadMessage("a message whose headers are no object")
 

@@ -109,7 +109,7 @@ class Books(Protocol):
         """Return the moment that a call was told."""
 
     def tell(self, place: Place, turn: float) -> None:
-        """Remember the moment that it is told."""
+        """Remember the moment that it is told. It does not wait for a place now."""
 
     def line_up(self, place: Place) -> None:
         """Write down that a call waits for its time, and wants a place."""
@@ -158,6 +158,6 @@ def _start(books: Books, place: Place, rate: float) -> Wait | None:
         return Wait(told - now, exact=True)
     turn = pace.turn(now, had_one=told is not None)
     if turn is None:
-        return Wait(HORIZON)
+        return Wait(HORIZON, exact=True)
     books.tell(place, turn)
     return Wait(max(0.0, turn - now), exact=True)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingo.aside import Aside
 from dingo.blocking import away
+from dingo.bridge.unique import key_of_call
 from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
 from dingo.components import key_of
-from dingo.errors import AppClosed, BadArguments, BadOption, BadReturn, QueueFull
+from dingo.errors import AppClosed, BadArguments, BadReturn, QueueFull
 from dingo.events import PRODUCER, WORKER, Level, Origin
 from dingo.job import Fault, Job
 from dingo.message.option import DEFAULT_PRIORITY
@@ -323,7 +324,7 @@ class LocalBridge:
         return detail.due if detail.due is not None and detail.due > now else None
 
     def _claim_unique(self, job: Result[Any]) -> Result[Any] | None:
-        key = (job.name, self._unique_key(job))
+        key = (job.name, key_of_call(job))
         with self._lock:
             other = self._unique.get(key)
             if other is not None and not other.ended:
@@ -336,24 +337,6 @@ class LocalBridge:
         with self._lock:
             if self._unique.get(key) is job:
                 del self._unique[key]
-
-    def _unique_key(self, job: Job) -> str:
-        """Return what a call shares with those it must not run beside. Raises BadArguments, BadOption."""
-        unique = job._plan.option.unique
-        if isinstance(unique, str):
-            return unique
-        from dingo.marshaller.json import JsonMarshaller  # noqa: PLC0415 - only for those who use it
-
-        kwargs = job._kwargs or {}
-        if callable(unique):
-            key = unique(*job._args, **kwargs)
-            if not isinstance(key, str):
-                raise BadOption(f"the 'unique' function of task {job.name!r} returns a text, not {key!r}")
-            return key
-        bound = job._plan.binding.signature.bind(*job._args, **kwargs)  # however they were given
-        bound.apply_defaults()
-        message = TaskMessage(Header("", job.name), bound.args, dict(sorted(bound.kwargs.items())))
-        return JsonMarshaller().encode_task(None, message).decode()
 
     def _keep(self, seconds: float, job: Job) -> None:
         self.timer.after(seconds, lambda: job)  # the alarm holds it

@@ -89,6 +89,7 @@ class MemoryLedger:
     def tell(self, place: Place, turn: float) -> None:
         """Remember the moment that it is told."""
         self._pages.turns[place.name, place.id] = turn
+        self._pages.line.get(place.name, {}).pop(place.id, None)
 
     def line_up(self, place: Place) -> None:
         """Write down that a call wants a place."""

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from dingo.aside import Aside
 from dingo.blocking import away
 from dingo.bridge.codec import Codec, most_bytes
+from dingo.bridge.places import check_counted
 from dingo.bridge.short import Returns, plain_id
+from dingo.bridge.unique import UniqueCalls
 from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
 from dingo.components import unpickles
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dingo.config import Config
-    from dingo.contracts import Envelope, Producer, Store, StoredCall
+    from dingo.contracts import Envelope, Ledger, Producer, Store, StoredCall
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.job import Job
@@ -116,6 +118,8 @@ class RemoteCaller:
         self.codec = Codec(config, self.reply, named=named)
         self._producer = producer
         self._store = store
+        self._ledger: Ledger | None = getattr(store, "ledger", None)
+        self._unique = UniqueCalls(self._ledger, apart=getattr(store, "apart", False))
         self._ids = DefaultIDMaker()
         self._line: SimpleQueue[tuple[Job, Envelope] | threading.Event | None] = SimpleQueue()
         self._pending: dict[str, Job] = {}
@@ -165,15 +169,34 @@ class RemoteCaller:
     # -- the way out -------------------------------------------------------------------------------
 
     def accept(self, job: Job) -> Result[Any]:
-        """Take a call. Raises AppClosed, BadArguments, NotAttached, QueueFull, SendUncertain (with `confirm`)."""
+        """Take a call. Returns another one's Result where a unique one is on its way already.
+
+        Raises AppClosed, BadArguments, NotAttached, QueueFull, BrokerUnavailable (with `unique`, `confirm`).
+        """
         if self.closed:
             raise AppClosed
         plan = job._plan
         option = plan.option
-        ignored = option.ignore_report or self._store is None
         self._take_room()
         maker = plan.id_maker or self._ids
         job._id = maker.new_id() if option.id is None else option.id
+        return self._depart(job) if option.unique is None else self._depart_alone(job)
+
+    def _depart_alone(self, job: Job) -> Result[Any]:
+        first = self._unique.register(job, self.config.send_timeout_seconds)
+        if first != job.id:
+            other = self._pending.get(first) or self._attach(job._plan, first)
+            return IgnoredResult(other) if job._plan.option.ignore_report else other  # type: ignore[return-value]
+        try:
+            return self._depart(job)
+        except BaseException:
+            self._free_unique(job)
+            raise
+
+    def _depart(self, job: Job) -> Result[Any]:
+        plan = job._plan
+        option = plan.option
+        ignored = option.ignore_report or self._store is None
         if self.hooks.on_publish:
             self.hooks.run("on_publish", Context(job))
         envelope = self.codec.envelope(job, reply="" if ignored else self.reply)
@@ -183,8 +206,8 @@ class RemoteCaller:
                 f"{self._most_bytes} (Config.max_message_bytes, or what the broker takes): send a reference to large "
                 "data instead"
             )
-        if not ignored and self._pending.setdefault(job._id, job) is not job:
-            raise BadOption(f"id {job._id!r} belongs to a call that has not ended: choose another")
+        if not ignored and self._pending.setdefault(job.id, job) is not job:
+            raise BadOption(f"id {job.id!r} belongs to a call that has not ended: choose another")
         if option.monitor_progress:
             job.mark_sent()
         if self.hub.floor <= Level.DEBUG:
@@ -203,9 +226,7 @@ class RemoteCaller:
             raise NotAttached(
                 "this app has no Store, so no report can come back: attach one, or use ignore_report=True"
             )
-        for name in ("unique", "rate_limit", "max_concurrency"):
-            if getattr(option, name) is not None:
-                raise NotAttached(f"option {name!r} is not supported over a broker in this version")
+        check_counted(plan.name, option, self._ledger)
 
     def _check_pickle(self, plan: Plan) -> None:
         """Raise NotAttached where a pickle would travel that its reader must not take."""
@@ -314,7 +335,15 @@ class RemoteCaller:
                     self._emit(Level.INFO, "connection.restored", "the broker takes calls again")
                 if self._expect is not None:
                     self._expect()
+                if self._unique.unsent:
+                    self._confirm_unique(envelopes)
                 return
+
+    def _confirm_unique(self, envelopes: list[Envelope]) -> None:
+        try:
+            self._unique.confirm(envelopes)
+        except BrokerUnavailable as error:  # then their keys are free a little too early
+            self._emit(Level.WARNING, "unique.unsure", f"unique calls may come to run beside others: {error}")
 
     def _not_sent(self, calls: Iterable[tuple[Job, Envelope]], error: BaseException) -> None:
         failure = Failure(Code.NOT_SENT, type(error).__name__, f"the broker did not take it: {error}")
@@ -327,6 +356,14 @@ class RemoteCaller:
         if self._waiters:  # who comes later looks at `_pending` after having made itself known
             with self._room:
                 self._room.notify()
+        if self._unique.unsent:
+            self.aside.do(self._free_unique, job)
+
+    def _free_unique(self, job: Job) -> None:
+        try:
+            self._unique.free(job)
+        except BrokerUnavailable as error:  # then its key is free a little too late
+            self._emit(Level.WARNING, "unique.unsure", f"{job.name} {job.id} keeps its key for a while: {error}")
 
     # -- the receiver thread -----------------------------------------------------------------------
 
@@ -465,13 +502,9 @@ class RemoteCaller:
             raise ResultNotFound(
                 f"no call with id {id!r} is known: it never was, or its result is no longer kept{unended}"
             )
-        plan = plan_of(stored.name)
-        job = RemoteResult(plan, (), None)
-        job._id = id
-        job.start()
         if stored.frame is None:
-            self._follow(job)
-            return job
+            return self._attach(plan_of(stored.name), id)
+        job = self._attached(plan_of(stored.name), id)
         try:
             self._end_as_kept(job, stored.frame)
         except BadMessage as error:
@@ -479,23 +512,53 @@ class RemoteCaller:
             raise
         return job
 
+    def _attached(self, plan: Plan, id: str) -> RemoteResult:
+        """Return the Result of a call of another caller."""
+        job = RemoteResult(plan, (), None)
+        job._id = id
+        job.start()
+        return job
+
+    def _attach(self, plan: Plan, id: str) -> RemoteResult:
+        """Return the same, to be told the end when it comes."""
+        job = self._attached(plan, id)
+        self.aside.do(self._follow, job)
+        return job
+
     def _end_as_kept(self, job: Job, frame: bytes) -> None:
         header, body = self.codec.open_report(frame)
         end(job, self._read(header, body, len(frame), job))
 
-    def _follow(self, job: Job) -> None:
+    def _follow(self, job: Job, unknown_since: float | None = None) -> None:
         """Look from time to time whether a call of another caller has ended: its reports go there."""
         assert self._store is not None
         if job.ended or self.closed:
             return
-        stored = self._store.fetch(job.id, job.name)
+        try:
+            stored = self._store.fetch(job.id, job.name)
+        except BrokerUnavailable:  # the receiver thread meets the same, and tells
+            self._look_again(job, None)
+            return
         if stored is not None and stored.frame is not None:
             try:
                 self._end_as_kept(job, stored.frame)
             except BadMessage as error:  # and it is kept: no other will come
                 self._refuse_report(error)
+        elif stored is not None or self._apart:
+            self._look_again(job, None)
         else:
-            self.timer.after(LOOK, partial(self.aside.do, self._follow, job))
+            self._wait_to_be_known(job, unknown_since or monotonic())
+
+    def _wait_to_be_known(self, job: Job, unknown_since: float) -> None:
+        """Follow a call that is not in the backend: it may be on its way there; in the end it was withdrawn."""
+        if monotonic() - unknown_since < self.config.send_timeout_seconds:
+            self._look_again(job, unknown_since)
+        else:
+            why = "the backend knows the call no more: it was withdrawn, never sent, or its result was not kept"
+            job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, why))
+
+    def _look_again(self, job: Job, unknown_since: float | None) -> None:
+        self.timer.after(LOOK, partial(self.aside.do, self._follow, job, unknown_since))
 
     def forget(self, id: str, names: Iterable[str]) -> None:
         """Delete what is kept of a call. Raises ResultNotFound."""
@@ -532,6 +595,27 @@ class RemoteCaller:
         header, _ = self.codec.open_report(call.frame or b"")
         _check_belongs(header, call.id, call.name)
         return header
+
+    def pause(self, queue: str) -> None:
+        """Have all workers start nothing more of a queue. Raises NotAttached, BrokerUnavailable."""
+        self._counting.pause(queue)
+
+    def resume(self, queue: str) -> None:
+        """Have them go on. Raises NotAttached, BrokerUnavailable."""
+        self._counting.resume(queue)
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused. Raises NotAttached, BrokerUnavailable."""
+        return self._counting.paused()
+
+    @property
+    def _counting(self) -> Ledger:
+        if self._ledger is None:
+            raise NotAttached(
+                "pausing needs a backend that all workers can ask: add one, as in "
+                'App(broker, backend="redis://host") or backend="sqlite:///jobs.db"'
+            )
+        return self._ledger
 
     def purge(self, call: StoredCall) -> bool:
         """Withdraw a call that waits; its caller is told."""
@@ -608,7 +692,7 @@ class NoCaller:
     def _refuse(self, *_args: Any) -> Any:
         raise NotAttached("this app has no Producer: it cannot call. Attach one, or connect it as caller too")
 
-    pool_for = find = forget = pending = delayed = ended = purge = _refuse
+    pool_for = find = forget = pending = delayed = ended = purge = pause = resume = paused = _refuse
 
     def flush(self, timeout: float | None) -> bool:
         """Nothing is under way."""

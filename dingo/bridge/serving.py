@@ -22,10 +22,11 @@ from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
 from dingo.bridge.heralding import WorkerNews
 from dingo.bridge.local import LocalBridge
+from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
 from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.bridge.short import Incoming, Known
 from dingo.components import key_of, unpickles
-from dingo.contracts import Delivery, ReportEnvelope, Settlement, Verdict
+from dingo.contracts import Delivery, ReportEnvelope, Settlement, UniqueCall, Verdict
 from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
 from dingo.events import Level, Origin
 from dingo.job import Fault, Job
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dingo.config import Config
-    from dingo.contracts import Consumer, Envelope, Herald, Marshaller, Reporter
+    from dingo.contracts import Consumer, Envelope, Herald, Ledger, Marshaller, Place, Reporter
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.message.signature import Signature
@@ -151,6 +152,11 @@ class RemoteWorker(LocalBridge):
         self._queues: tuple[str, ...] = (config.queue,)
         self._plans: dict[tuple[str, str, bytes], Plan] = {}
         self._settles_reports = consumer is cast("Any", reporter)
+        self._ledger: Ledger | None = getattr(reporter, "ledger", None)
+        self._places = None if self._ledger is None else Places(
+            self._ledger, here=self._settles_reports, run=self._run_placed, settle=self._settle, give_back=self._leave
+        )  # fmt: skip
+        self._paused: set[str] = set()
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
         self._codec.largest_report = getattr(reporter, "max_message_bytes", None) or sys.maxsize
@@ -234,13 +240,27 @@ class RemoteWorker(LocalBridge):
             pool.interrupt(job)
         return True
 
+    def limit_for(self, plan: Plan) -> Any:
+        """Return what stands for a task's limits: the ledger keeps them. Raises NotAttached."""
+        if not is_limited(plan.option):
+            return None
+        check_counted(plan.name, plan.option, self._ledger)
+        return FleetLimit()
+
+    def _leave(self, place: Place) -> None:
+        assert self._places is not None
+        self._places.left.append(place)
+        if self._asleep:  # as in `done`
+            self._asleep = False
+            self._consumer.wake()
+
     def identify(self, job: Job) -> str:
         """A remote job has its id already."""
         return job._id or ""
 
     def busy(self) -> bool:
         """Whether it holds any task, or has not yet seen its queues empty."""
-        return bool(self._held or self._done or not self._dry)
+        return bool(self._held or self._done or not self._dry or (self._places is not None and self._places.busy))
 
     # -- the I/O thread ----------------------------------------------------------------------------
 
@@ -249,6 +269,8 @@ class RemoteWorker(LocalBridge):
         while not (self._ending and not self._done and not self._held):
             try:
                 self._settle_done()
+                if self._places is not None:
+                    self._places.turn()
                 self._claim()
             except BrokerUnavailable as error:
                 if tries == 0:
@@ -276,14 +298,14 @@ class RemoteWorker(LocalBridge):
         room = self._claim_room.now(self._pools(), self.config) if self._claiming else 0
         # Asleep is set before the last look: whoever is done after it wakes the consumer.
         self._asleep = True
-        if self._done:
+        if self._done or (self._places is not None and self._places.left):
             self._asleep = False
             wait = 0.0
         else:
             wait = LOOK
         try:
-            if room > 0:
-                deliveries = self._consumer.claim(self._queues_now(), room, wait)
+            if room > 0 and (queues := self._queues_now()):
+                deliveries = self._consumer.claim(queues, room, wait)
                 self._dry = not deliveries
                 self._take_all(deliveries)
             elif wait:
@@ -292,9 +314,12 @@ class RemoteWorker(LocalBridge):
             self._asleep = False
 
     def _queues_now(self) -> tuple[str, ...]:
+        queues = self._queues
+        if self._paused:
+            queues = tuple(queue for queue in queues if queue not in self._paused)
         if not self.named:
-            return self._queues
-        return tuple(queue_of(queue, name) for queue in self._queues for name in self._names())
+            return queues
+        return tuple(queue_of(queue, name) for queue in queues for name in self._names())
 
     def _take_all(self, deliveries: Iterable[Delivery]) -> None:
         now = monotonic()
@@ -302,8 +327,10 @@ class RemoteWorker(LocalBridge):
             job = self._short_job(delivery)
             if job is None:
                 self._take(delivery, now)
-            else:
+            elif job._plan.limit is None:
                 self._run(job, now)
+            else:
+                self._run_limited(job, now)
 
     def _short_job(self, delivery: Delivery) -> RemoteJob | None:
         """Read a plain call of a known kind; None for the long way."""
@@ -330,12 +357,12 @@ class RemoteWorker(LocalBridge):
         except BadArguments as error:
             self._park(delivery, header, str(error), Code.BAD_ARGUMENTS)
         except BadMessage as error:
-            self._refuse_told(delivery, Failure(Code.BAD_MESSAGE, message=str(error)))
+            self._refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, message=str(error)))
         except Exception as error:  # an option that makes no sense, or whatever a user's own marshaller raises
-            self._refuse_told(delivery, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
+            self._refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
         else:
             if job is not None:
-                self._run(job, now)
+                (self._run if job._plan.limit is None else self._run_limited)(job, now)
 
     def _open_frame(self, envelope: Envelope) -> tuple[dict[str, Any], bytes]:
         if len(envelope.frame) > self.config.max_message_bytes:
@@ -375,6 +402,7 @@ class RemoteWorker(LocalBridge):
         detail.headers = header.get("h")
         detail.expires = header.get("x")
         detail.due = header.get("e")
+        detail.unique = header.get("u")
         if detail.attempt or detail.expires is not None:
             job._plan.by_full_way()
 
@@ -404,6 +432,17 @@ class RemoteWorker(LocalBridge):
                 self._plans[key] = plan
         return plan
 
+    def _run_limited(self, job: RemoteJob, now: float) -> None:
+        assert self._places is not None
+        expires = None if job._detail is None else job._detail.expires
+        if expires is not None and expires <= self.timer.time():
+            self._run(job, now)  # which ends it
+        else:
+            self._places.want(job)
+
+    def _run_placed(self, job: RemoteJob) -> None:
+        self._run(job, monotonic())
+
     def _run(self, job: RemoteJob, now: float) -> None:
         envelope = job.delivery.envelope
         job.begun, job.on_loop = now, job._plan.pool.kind == LoopPool.kind
@@ -421,7 +460,7 @@ class RemoteWorker(LocalBridge):
         try:
             self._consumer.starting(job.delivery)
         except BrokerUnavailable:  # met again, and told, by whoever next talks to it
-            self._give_back(job)
+            self.give_back(job)
             return False
         return True
 
@@ -429,7 +468,7 @@ class RemoteWorker(LocalBridge):
         pool = job._plan.pool
         pool.put(job)
         if pool.closed and job.start() is not None:  # closing has looked through the pool before this came
-            self._give_back(job)
+            self.give_back(job)
 
     def _next_suspect(self) -> None:
         """Run what may have killed a worker one at a time, its start recorded first, so that it is found out."""
@@ -452,10 +491,11 @@ class RemoteWorker(LocalBridge):
         try:
             age = now - sent_at(header)
         except BadMessage as error:
-            self._refuse_told(delivery, Failure(code, message=f"{why}, and it is {error}"))
+            self._refuse_told(delivery, header, Failure(code, message=f"{why}, and it is {error}"))
             return
         if abs(age) > self.config.unknown_task_seconds:  # from the future it would be left for ever
-            self._refuse(delivery, Failure(code, message=f"{why}, and no other worker has taken it in {age:.0f} s"))
+            why = f"{why}, and no other worker has taken it in {age:.0f} s"
+            self._refuse(delivery, header, Failure(code, message=why))
             return
         delay = min(PARK_MOST, max(PARK_FIRST, age / 2))
         self.hub.emit(
@@ -465,17 +505,18 @@ class RemoteWorker(LocalBridge):
         )  # fmt: skip
         self._done.append(Settlement(delivery, Verdict.LATER, due=now + delay))
 
-    def _refuse_told(self, delivery: Delivery, failure: Failure) -> None:
+    def _refuse_told(self, delivery: Delivery, header: dict[str, Any], failure: Failure) -> None:
         self.hub.emit(
             Origin.CONSUMER, Level.ERROR, "message.refused", f"a message was refused: {failure.message}",
             {"id": delivery.envelope.id, "name": delivery.envelope.name, "failure": failure},
         )  # fmt: skip
-        self._refuse(delivery, failure)
+        self._refuse(delivery, header, failure)
 
-    def _refuse(self, delivery: Delivery, failure: Failure) -> None:
+    def _refuse(self, delivery: Delivery, header: dict[str, Any], failure: Failure) -> None:
         """End a task that cannot be run, without running it."""
         report = self._codec.refusal(delivery.envelope, failure, self.config.keep_result)
-        self._done.append(Settlement(delivery, Verdict.ACK, [report]))
+        key = header.get("u")
+        self._done.append(Settlement(delivery, Verdict.ACK, [report], frees=key if isinstance(key, str) else None))
 
     def _settle_done(self) -> None:
         """Settle all that is done, in one batch; what cannot be settled now stays for the next try."""
@@ -503,6 +544,7 @@ class RemoteWorker(LocalBridge):
 
     def _settle(self, batch: list[Settlement]) -> None:
         if not self._settles_reports:  # the report first: then the broker may forget the task
+            self._free(batch)
             reports = [report for settlement in batch for report in settlement.reports]
             if reports:
                 self._reporter.report(reports)
@@ -515,6 +557,18 @@ class RemoteWorker(LocalBridge):
                 f"{envelope.name} {envelope.id} was given to another worker meanwhile: what came of it here is dropped",
                 {"id": envelope.id, "name": envelope.name},
             )  # fmt: skip
+
+    def _free(self, batch: list[Settlement]) -> None:
+        """Let go of unique keys, before the reports: whoever has the result may call again at once."""
+        if self._ledger is None:
+            return
+        calls = [
+            UniqueCall(one.delivery.envelope.name, one.frees, one.delivery.envelope.id)
+            for one in batch
+            if one.frees is not None
+        ]
+        if calls:
+            self._ledger.free(calls)
 
     def _let_go_all(self, batch: list[Settlement]) -> None:
         now = monotonic()
@@ -533,16 +587,19 @@ class RemoteWorker(LocalBridge):
             return  # it has been claimed again here since
         del self._held[envelope.name, envelope.id]
         self._claim_room.leave(now - job.begun, on_loop=job.on_loop)
+        if job._plan.limit is not None and (place := vars(job.detail()).pop("place", None)) is not None:
+            place.leave()  # it ended without having run
 
     def _settlement(self, job: Job) -> Settlement:
         """Make the verdict and the final report of a job that has ended."""
         assert isinstance(job, RemoteJob)
+        key = None if job._detail is None else job._detail.unique
         if not job.incoming.reply:
-            return Settlement(job.delivery)
+            return Settlement(job.delivery, frees=key)
         envelope = self._codec.success(job) if job._status is _SUCCESS else None
         if envelope is None:
             envelope = self._final_report(job, job.incoming.keep)
-        return Settlement(job.delivery, Verdict.ACK, [envelope])
+        return Settlement(job.delivery, Verdict.ACK, [envelope], frees=key)
 
     def _final_report(self, job: RemoteJob, keep: float) -> ReportEnvelope:
         report = job.final_report()
@@ -562,11 +619,23 @@ class RemoteWorker(LocalBridge):
                     job = self._held.get(key)
                     if job is not None:
                         self.cancel(job)
+                if self._ledger is not None:
+                    self._go_by_pauses(self._ledger.tend())
             except BrokerUnavailable:
                 pass  # the I/O thread meets the same, and tells
             except BaseException as error:
                 self.hub.emit(Origin.CONSUMER, Level.ERROR, "keeper.failed", f"{error}", {"error": error}, error=error)
             self._stop.wait(TEND)
+
+    def _go_by_pauses(self, paused: set[str]) -> None:
+        """Claim nothing more of these queues, and give back what was claimed of them and has not started."""
+        if paused != self._paused:
+            self._paused = paused
+            self._consumer.wake()
+        if paused:
+            for job in list(self._held.values()):
+                if job.queue in paused and job.start() is not None:
+                    self.give_back(job)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -580,16 +649,16 @@ class RemoteWorker(LocalBridge):
         with self._lock:
             waiting = [job for pool in pools for job in pool.waiting()]
         for job in waiting:
-            self._give_back(job)
+            self.give_back(job)
         self._let_run_out(pools, until)
         self.closed = True
         for pool in pools:
             for job in pool.running():
-                self._give_back(job)
+                self.give_back(job)
                 if not isinstance(pool, ThreadPool):
                     pool.interrupt(job)
         for job in list(self._suspects):
-            self._give_back(job)
+            self.give_back(job)
         self._ending = True
         self._stop.set()
         self._consumer.wake()
@@ -600,7 +669,7 @@ class RemoteWorker(LocalBridge):
         if self.news is not None:
             self.news.close(LEAVING)
 
-    def _give_back(self, job: Job) -> None:
+    def give_back(self, job: Job) -> None:
         """Return a task to its queue, no attempt counted: claim its end here, so that nothing else settles it."""
         if not isinstance(job, RemoteJob):  # a function given to `as_executor`
             shut_down(job, "the app was closed before this function had ended")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Which of a call's own options its worker must know.
 _TRAVEL = frozenset({
     "ignore_report", "monitor_progress", "retry", "timeout", "pass_result", "immutable", "redeliver", "keep_result",
-    "marshaller", "report_marshaller", "invoker",
+    "marshaller", "report_marshaller", "invoker", "rate_limit", "max_concurrency",
 })  # fmt: skip
 # Those that say what follows: they stand behind the arguments, where there is room for arguments of their own.
 _FOLLOWERS = ("on_success", "on_error")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dingo.config import Config
-    from dingo.contracts import Delivery, Envelope, ReportEnvelope, Settlement, StoredCall
+    from dingo.contracts import Delivery, Envelope, Ledger, ReportEnvelope, Settlement, StoredCall
 
 
 class _Part:
@@ -32,6 +32,12 @@ class _Part:
     def close(self) -> None:
         """Let go of everything. Idempotent."""
         self._behind.close()
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What counts for all workers, where the backend can."""
+        ledger: Ledger | None = getattr(self._behind, "ledger", None)
+        return ledger
 
 
 class Producer(_Part):
@@ -183,6 +189,12 @@ class Backend(Store):
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
         """Return when the backend is responsible for all of them. Raises BrokerUnavailable."""
         self._reporter.report(reports)
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What counts for all workers, where the backend can: with places of its own."""
+        ledger: Ledger | None = getattr(self._reporter, "ledger", None)
+        return ledger
 
     def close(self) -> None:
         """Let go of everything. Idempotent."""

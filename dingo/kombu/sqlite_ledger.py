@@ -238,6 +238,7 @@ class _Books:
     def tell(self, place: Place, turn: float) -> None:
         """Remember the moment that it is told."""
         self._do("INSERT OR REPLACE INTO turns VALUES (?, ?, ?)", (place.name, place.id, turn))
+        self._do("DELETE FROM line WHERE name = ? AND id = ?", (place.name, place.id))
 
     def line_up(self, place: Place) -> None:
         """Write down that a call wants a place."""

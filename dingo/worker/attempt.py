@@ -20,9 +20,8 @@ from dingo.worker.context import Context, show_held
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dingo.job import Job
+    from dingo.job import Job, Leavable
     from dingo.timer import Alarm
-    from dingo.worker.limits import Limit
 
 _DEBUG = Level.DEBUG
 
@@ -42,7 +41,7 @@ class Attempt:
         self.job = job
         self.args = args
         self._alarm: Alarm | None = None
-        self._place: Limit | None = None  # where it has a place, to be given back when the function has returned
+        self._place: Leavable | None = None  # where it has a place, to be given back when the function has returned
         self._rivals: list[None] = []  # with a time limit: one item, for who is first
         self.stopping = False  # its time is over and the pool is stopping the function
 
@@ -53,7 +52,7 @@ class Attempt:
         `out_of_time(attempt)` is called on the timer's thread when it has had its `timeout`.
         """
         plan, detail = job._plan, job._detail
-        place: Limit | None = vars(detail).pop("place", None) if detail is not None else None
+        place: Leavable | None = vars(detail).pop("place", None) if detail is not None else None
         args = None
         if not (job.started or (detail is not None and detail.asleep) or _expired(job)):
             if place is None and plan.limit is not None:
