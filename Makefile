@@ -16,13 +16,19 @@ demo: $(VENV)/.demo  ## parse the standard library in a pool: then on worker pro
 test: $(VENV)/.test servers  ## set up all that the tests need, then run them
 	@$(BIN)/python -m pytest -q
 
-# The tests start servers of their own from these binaries. Root on Debian installs what is missing; elsewhere
-# the tests that need it are skipped, and say so.
+# The tests start servers of their own from these binaries (binary:package). Root on Debian installs what is missing;
+# elsewhere the tests that need it are skipped, and say so. mongod has no package there.
+SERVERS := redis-server:redis-server rabbitmq-server:rabbitmq-server memcached:memcached \
+           postgres:postgresql mariadbd:mariadb-server
+
 servers:
-	@for one in redis-server rabbitmq-server; do \
-	  command -v $$one >/dev/null || [ -x /usr/sbin/$$one ] || { \
-	    [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing $$one ..." && \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$one >/dev/null; } || true; done
+	@missing=; for one in $(SERVERS); do \
+	  ls /usr/sbin/$${one%:*} /usr/lib/postgresql/*/bin/$${one%:*} 2>/dev/null | grep -q . || \
+	  command -v $${one%:*} >/dev/null || missing="$$missing $${one#*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing$$missing ..."; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$missing >/dev/null || true; fi
 
 check: $(VENV)/.check  ## lint, types, and the direction of imports
 	$(BIN)/ruff check dingo tests examples bench

@@ -200,6 +200,12 @@ class Memcached(_Server):
     def command(self) -> list[str]:
         return [self.binary, "-l", "127.0.0.1", "-p", str(self.port), "-m", "64"]
 
+    def flush(self) -> None:
+        """Throw out everything it holds."""
+        with socket.create_connection(("127.0.0.1", self.port), 10) as one:
+            one.sendall(b"flush_all\r\n")
+            assert one.recv(100) == b"OK\r\n"
+
     def answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as one:
             one.sendall(b"version\r\n")
@@ -223,6 +229,13 @@ class Mongodb(_Server):
 
     def command(self) -> list[str]:
         return [self.binary, "--dbpath", str(self.home / "data"), "--port", str(self.port), "--bind_ip", "127.0.0.1"]
+
+    def flush(self) -> None:
+        """Throw out everything it holds."""
+        import pymongo
+
+        with pymongo.MongoClient(self.url) as client:
+            client.drop_database("jobs")
 
     def answers(self) -> bool:
         import pymongo

@@ -44,3 +44,19 @@ class TestMysql(BackendSuite):
     def backend(self, mysql):
         mysql.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
         return ByURL(mysql.url)
+
+
+class TestMemcache(BackendSuite):
+    lists = False
+
+    @pytest.fixture
+    def backend(self, memcached):
+        memcached.flush()
+        return ByURL(memcached.url)
+
+
+class TestMongodb(BackendSuite):
+    @pytest.fixture
+    def backend(self, mongodb):
+        mongodb.flush()
+        return ByURL(mongodb.url)
