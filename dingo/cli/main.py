@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from dingo.cli import calls, worker
+from dingo.cli import calls, fleet, worker
 from dingo.cli.finding import WrongModule
 from dingo.cli.says import FAILED, UNREACHABLE, WRONG, say
 from dingo.errors import BadConfig, BrokerUnavailable, DingoError
@@ -47,6 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dingo", description="An in-process job pool that becomes a task queue.")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (worker, calls):
+    for group in (worker, calls, fleet):
         group.add_to(commands)
     return parser

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dingo.cli.finding import find
-from dingo.cli.says import command
+from dingo.cli.fleet import connected
+from dingo.cli.says import DONE, FAILED, command, say
 from dingo.config import mask_url
 from dingo.errors import BadConfig
 
@@ -27,10 +28,23 @@ def add_to(commands: Any) -> None:
     worker.add_argument("--name", help="what this worker is called")
     worker.add_argument("--prefetch", type=int, metavar="N", help="how many tasks it holds at most")
     worker.add_argument("-l", "--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    worker.add_argument("--check", action="store_true", help="serve nothing: exit with 0 if a worker (--name) lives")
     worker.add_argument("--burst", action="store_true", help="end when the queues are empty")
 
 
+def _check(arguments: argparse.Namespace) -> int:
+    """Tell by the exit code whether a worker lives: the one of that name, or any."""
+    with connected(arguments.app) as app:
+        for worker in app.find_workers():
+            if arguments.name in (None, worker.name):
+                print(f"{worker.name} lives: process {worker.pid} on {worker.host}")
+                return DONE
+    return say(FAILED, f"no worker {'lives' if arguments.name is None else f'called {arguments.name!r} lives'}")
+
+
 def _worker(arguments: argparse.Namespace) -> int:
+    if arguments.check:
+        return _check(arguments)
     from dingo.worker.serve import serve  # noqa: PLC0415 - only this command serves
 
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

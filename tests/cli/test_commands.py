@@ -1,10 +1,16 @@
 """The `dingo` command: what it understands, what it prints and what it exits with."""
 
 import json
+import queue
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+
+import dingo
 
 PATIENCE = 30.0
 
@@ -12,7 +18,7 @@ TASKS = """
 import os
 import dingo
 
-app = dingo.App(include=("more",))
+app = dingo.App(include=("more",), config=dingo.Config(lease_seconds=float(os.environ.get("LEASE", "30"))))
 
 
 @app.task
@@ -85,3 +91,74 @@ def test_a_worker_without_a_broker_is_wrong_usage(place):
     done = run_cli(place, "worker", "shop:app", "--broker", "local")
     assert done.returncode == 2
     assert "a worker needs a broker" in done.stderr
+
+
+@pytest.fixture
+def start(place):
+    """Start `dingo` processes; all are ended with the test."""
+    started = []
+
+    def start(*arguments):
+        started.append(subprocess.Popen(
+            [sys.executable, "-m", "dingo", *arguments], cwd=place, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ))  # fmt: skip
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def test_whether_a_worker_lives_is_told_by_the_exit_code(place, start):
+    assert run_cli(place, "worker", "shop:app", "--check").returncode == 1
+    worker = start("worker", "shop:app", "--name", "w1")
+    assert worker.stdout.readline() == "ready w1 default\n"
+    assert run_cli(place, "worker", "shop:app", "--check", "--name", "w1").returncode == 0
+    other = run_cli(place, "worker", "shop:app", "--check", "--name", "w2")
+    assert (other.returncode, other.stderr) == (1, "dingo: no worker called 'w2' lives\n")
+    (listed,) = [json.loads(line) for line in run_cli(place, "workers", "shop:app", "--json").stdout.splitlines()]
+    assert (listed["name"], listed["pid"], listed["queues"]) == ("w1", worker.pid, ["default"])
+    assert run_cli(place, "workers", "shop:app").stdout.startswith("w1  ")
+    worker.terminate()
+    assert worker.wait(PATIENCE) == 0
+    assert run_cli(place, "worker", "shop:app", "--check", "--name", "w1").returncode == 1
+
+
+def test_a_killed_worker_is_not_seen_after_its_lease(place, start, monkeypatch):
+    monkeypatch.setenv("LEASE", "3")
+    worker = start("worker", "shop:app")
+    assert worker.stdout.readline().startswith("ready")
+    worker.kill()
+    until = time.monotonic() + PATIENCE
+    while run_cli(place, "worker", "shop:app", "--check").returncode == 0:
+        assert time.monotonic() < until
+
+
+def test_the_events_of_the_workers_are_printed(place, start):
+    worker = start("worker", "shop:app", "--name", "w1")
+    worker.stdout.readline()
+    events = start("events", "shop:app", "--json", "--level", "DEBUG", "--origin", "worker")
+    assert events.stderr.readline() == "listening to 1 workers: w1\n"
+    lines = queue.SimpleQueue()
+    threading.Thread(target=lambda: [lines.put(json.loads(line)) for line in events.stdout], daemon=True).start()
+    with dingo.App(f"sqlite:///{place}/jobs.db") as app:
+        app.register("where", lambda: 0)
+        until = time.monotonic() + PATIENCE
+        while lines.empty():  # a worker needs a moment to know that somebody listens
+            assert time.monotonic() < until
+            app.call("where").result(PATIENCE)
+    event = lines.get()
+    assert event["worker"] == "w1"
+    assert event["origin"] == "worker"
+    assert event["code"].startswith("call.")
+    events.send_signal(signal.SIGINT)
+    assert events.wait(PATIENCE) == 0
+
+
+def test_wrong_origins_and_local_apps_are_told(place):
+    done = run_cli(place, "events", "shop:app", "--origin", "wrker")
+    assert done.returncode == 2
+    assert "no origin is called 'wrker'" in done.stderr
+    assert run_cli(place, "workers", "shop:app", "--broker", "local").returncode == 2
