@@ -29,6 +29,9 @@ READ_DEPTH = 64 + 4
 # Integers of so many bits travel as hexadecimal text once decimals were refused: Python limits the conversion
 # of decimal digits (to 4300, and to no less than 640) because it is slow, and that of hexadecimal ones not.
 TEXT_INT_BITS = 640 * 3
+# Integers beyond this are not carried (79,000 decimal digits): Python takes seconds to turn one of a megabyte into a
+# Decimal, or to compare it with one, and who sends it decides.
+INT_BITS = 1 << 18
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 
 
@@ -114,7 +117,8 @@ CONTAINER_TAGS: dict[type, str] = {tuple: "~tuple", set: "~set", frozenset: "~fr
 def patched(tree: Any, *, int_bits: int, any_float: bool) -> Any:
     """Return a tree with tags for the scalars that a format cannot write: the slow way, taken when it failed.
 
-    Integers of `int_bits` and more, NaN and the infinities unless `any_float`, lone surrogates.
+    Integers of `int_bits` and more, NaN and the infinities unless `any_float`, lone surrogates. Raises ValueError for
+    an integer beyond `INT_BITS`.
     """
 
     def patch(node: Any) -> Any:
@@ -123,7 +127,7 @@ def patched(tree: Any, *, int_bits: int, any_float: bool) -> Any:
         if isinstance(node, float):
             return node if any_float or math.isfinite(node) else {"~float": str(float(node))}
         if isinstance(node, int):
-            return node if node.bit_length() < int_bits else {"~int": hex(node)}
+            return node if node.bit_length() < int_bits else {"~int": _hex(node)}
         if isinstance(node, list | tuple):
             return [patch(each) for each in node]
         if isinstance(node, dict):
@@ -133,6 +137,12 @@ def patched(tree: Any, *, int_bits: int, any_float: bool) -> Any:
         return node
 
     return patch(tree)
+
+
+def _hex(number: int) -> str:
+    if number.bit_length() > INT_BITS:
+        raise ValueError(f"an integer of {number.bit_length()} bits: {INT_BITS} is the most")
+    return hex(number)
 
 
 def _is_text(text: str) -> bool:
@@ -185,7 +195,9 @@ def _read_float(payload: Any) -> float:
 
 
 def _read_int(payload: Any) -> int:
-    return int(_of_type(str, payload), 16)
+    if len(_of_type(str, payload)) > INT_BITS // 4 + len("-0x"):
+        raise ValueError(f"an integer of more than {INT_BITS} bits")
+    return int(payload, 16)
 
 
 def _read_member(payload: Any) -> Member:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from decimal import Decimal
 
 import msgpack
 import pytest
@@ -11,7 +12,9 @@ from marshaller_strategies import Circle, Node, Square
 
 from dingo.errors import BadArguments, BadMessage, BadReturn
 from dingo.marshaller import JsonMarshaller, MsgpackMarshaller, PickleMarshaller
-from dingo.message.task import Header
+from dingo.marshaller.tags import INT_BITS
+from dingo.message.report import Report, Status
+from dingo.message.task import Header, TaskMessage
 
 HEADER = Header("id-1", "work")
 TYPED = [JsonMarshaller(), MsgpackMarshaller()]
@@ -136,6 +139,45 @@ def test_json_refuses(data):
 def test_msgpack_refuses(data):
     with pytest.raises(BadMessage, match=r"work\(\): "):
         TYPED[1].decode_task(anything, HEADER, data)
+
+
+def whole(number: int): ...
+
+
+def exact(number: Decimal): ...
+
+
+@each_typed
+def test_integers_are_carried_up_to_a_size_that_costs_no_time(marshaller):
+    most, limit = 2**INT_BITS - 1, f"{INT_BITS} "
+    for number in (most, -most):
+        data = marshaller.encode_task(whole, TaskMessage(HEADER, (number,)))
+        assert marshaller.decode_task(whole, HEADER, data).args == (number,)
+    for number in (most + 1, -most - 1):
+        with pytest.raises(BadArguments, match=limit):
+            marshaller.encode_task(whole, TaskMessage(HEADER, (number,)))
+        with pytest.raises(BadReturn, match=limit):
+            marshaller.encode_report(whole, Report("1", "work", Status.SUCCESS, number))
+    with pytest.raises(BadMessage, match=limit):
+        marshaller.decode_task(exact, HEADER, packed(marshaller, [[{"~int": "0x" + "f" * 900_000}]]))
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"9" * 400 + b".0", b"1E+99999999999999999999"])
+def test_a_number_beyond_all_floats_is_no_whole_number(number):
+    with pytest.raises(BadArguments):
+        TYPED[0].decode_task(whole, HEADER, b"[[" + number + b"]]")
+
+
+@each_typed
+@pytest.mark.parametrize("fn", [whole, exact, typed, anything])
+@pytest.mark.parametrize("text", ["1E+999999999", "1E-999999999", "9" * 900_000])
+def test_decimals_of_any_size_cost_no_time(marshaller, fn, text):
+    """Turned into an integer, they would take hours and gigabytes."""
+    data = packed(marshaller, [[{"~decimal": text}]])
+    try:
+        assert marshaller.decode_task(fn, HEADER, data).args == (Decimal(text),)
+    except BadArguments:
+        assert fn in (whole, typed)
 
 
 @each_typed
