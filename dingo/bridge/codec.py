@@ -29,7 +29,7 @@ from dingo.errors import BadArguments, BadMessage, BadReturn
 from dingo.events import Level, Origin
 from dingo.message.frame import HEADER_LIMIT, SEAL_BYTES, decode, encode, header_text, quoted
 from dingo.message.option import DEFAULT_PRIORITY
-from dingo.message.report import Code, Failure, Report, Status
+from dingo.message.report import MESSAGE_LIMIT, Code, Failure, Report, Status
 from dingo.message.signing import REPORT, TASK, Seal, unsealed
 from dingo.message.task import WIRE_VERSION, Header, TaskMessage
 
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p"})
 # Plans of single calls come and go: what is known of them is forgotten when it is of so many.
 _MOST = 1000
+# What the header of a call leaves free for trying it again (bytes), and how much is said there of each earlier error:
+# the first of these lengths (characters) that there is room for.
+_ROOM = 2048
+_ERROR_LENGTHS = (MESSAGE_LIMIT, 400, 40)
 # More often nothing is tried.
 _MOST_ATTEMPTS = 1_000_000
 
@@ -136,9 +140,9 @@ class Codec:
         headers = option.headers if detail is None or detail.headers is None else detail.headers
         if headers:
             text += f",{header_text({'h': headers})}"
-        if len(text) > HEADER_LIMIT - 2:
+        if len(text) > HEADER_LIMIT - _ROOM:
             raise BadArguments(
-                f"{plan.name}(): its headers and options take {len(text)} bytes, and {HEADER_LIMIT} is the most"
+                f"{plan.name}(): its headers and options take {len(text)} bytes, and {HEADER_LIMIT - _ROOM} is the most"
             )
         frame = f"{text}}}\n".encode() + body
         if self._task_seal is not None:
@@ -223,10 +227,18 @@ class Codec:
         frame = header + b"}\n" + body
         return frame if self._report_seal is None else self._report_seal.answer(frame, task)
 
-    def again(self, task: bytes, header: dict[str, Any]) -> bytes:
-        """Return a task's frame, which was opened here, with other fields in its header."""
+    def again(self, task: bytes, fields: dict[str, Any], errors: Sequence[Failure]) -> bytes:
+        """Return a task's frame, which was opened here, with these fields in its header and its earlier errors.
+
+        Where there is no room for them, the errors are shortened.
+        """
         before, body = decode(unsealed(task))
-        frame = encode(before | header, body)
+        for length in _ERROR_LENGTHS:
+            kept = [[one.code, one.type[:length], one.message[:length]] for one in errors]
+            header = encode(before | fields | {"er": kept}, b"")
+            if len(header) <= HEADER_LIMIT:
+                break
+        frame = header + body
         return frame if self._task_seal is None else self._task_seal.answer(frame, task)
 
 

@@ -226,8 +226,7 @@ class RemoteWorker(LocalBridge):
         assert isinstance(job, RemoteJob)
         detail = job.detail()
         wall = time() + (due - self.timer.time())
-        errors = [[f.code, f.type, f.message] for f in detail.errors]
-        frame = self._codec.again(job.delivery.envelope.frame, {"e": wall, "a": detail.attempt, "er": errors})
+        frame = self._codec.again(job.delivery.envelope.frame, {"e": wall, "a": detail.attempt}, detail.errors)
         self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=frame))
 
     def cancel(self, job: Job) -> bool:
@@ -336,13 +335,15 @@ class RemoteWorker(LocalBridge):
         """Read a plain call of a known kind; None for the long way."""
         envelope = delivery.envelope
         frame, unseal = envelope.frame, self._codec.unseal_task
+        if len(frame) > self.config.max_message_bytes:
+            return None
         if unseal is not None:
             try:
                 frame = unseal(frame)
             except BadMessage:
                 return None
         read = self._known.read(envelope, frame)
-        if read is None or len(envelope.frame) > self.config.max_message_bytes:
+        if read is None:
             return None
         return RemoteJob(read[0], read[1], None, delivery)
 
@@ -388,9 +389,10 @@ class RemoteWorker(LocalBridge):
         )
         keep = plan.option.keep_result
         incoming = Incoming(plan, header.get("r", ""), self.config.keep_result if keep is None else keep)
-        self._known.add(unsealed(delivery.envelope.frame), incoming)
         job = RemoteJob(incoming, tuple(message.args), dict(message.kwargs) or None, delivery)
-        if not header.keys() <= PLAIN_HEADER:
+        if header.keys() <= PLAIN_HEADER:
+            self._known.add(unsealed(delivery.envelope.frame), incoming)
+        else:
             self._read_detail(job, header)
             job.detail().previous = self._codec.previous(previous, plan)
         return job

@@ -405,6 +405,40 @@ def test_a_report_that_is_too_large_is_a_bad_return(ends):
     assert caught.value.failure.code is Code.BAD_RETURN
 
 
+@over_brokers
+def test_long_errors_of_earlier_attempts_never_outgrow_a_header(ends):
+    app = ends.app(keys=[NEW])
+
+    @app.task(retry=dingo.Retry(max=4, base=0.0))
+    def verbose(context: dingo.Context) -> list[str]:
+        if context.attempt <= 4:
+            raise ValueError(f"{context.attempt} {'é' * 5000}")
+        return [error.message[:10] for error in context.errors]
+
+    app.start_worker()
+    errors = app.options(headers={"x": "y" * 60_000}).call("verbose").result(PATIENCE)
+    assert [error.split()[0] for error in errors] == ["2", "3", "4"]
+
+
+@over_brokers
+def test_calls_that_begin_alike_are_each_read_as_they_are(ends):
+    """What is known of the first says nothing of an expiry before the id, as other programs may write it."""
+    past = {"x": time.time() - 60}
+    begin = {"v": 1, "n": "add", "m": "json", "rm": "json", "r": ends.reply}
+    ids = ends.put(*(_laid_out(begin | past),) * 2, *(_laid_out(begin),) * 2)
+    ends.worker()
+    answers = ends.answers(ids)
+    assert [answer.failure and answer.failure.code for answer in answers] == [Code.EXPIRED, Code.EXPIRED, None, None]
+
+
+def _laid_out(begin):
+    def make(its_id):
+        text = ",".join(f'"{name}":{_json(value)}' for name, value in begin.items())
+        return f'{{{text},"id":{_json(its_id)},"t":{time.time():.6f}}}\n[[1,2]]'.encode()
+
+    return make
+
+
 @where_found
 def test_headers_that_do_not_fit_are_refused_at_the_call(ends):
     app = ends.app()
