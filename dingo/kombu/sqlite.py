@@ -322,7 +322,12 @@ class SqliteWorker:
         stale: list[Settlement] = []
         reports: list[ReportEnvelope] = []
         with self._database.writing(self._connection) as connection:
-            for one in settlements:
+            rest = settlements
+            ended = [one for one in settlements if one.verdict is Verdict.ACK and one.frees is None]
+            if self._forget_all(connection, ended):
+                reports += [report for one in ended for report in one.reports]
+                rest = [one for one in settlements if one.verdict is not Verdict.ACK or one.frees is not None]
+            for one in rest:
                 if self._settle(connection, one):
                     reports += one.reports
                 else:
@@ -332,6 +337,17 @@ class SqliteWorker:
         if any(one.verdict is Verdict.RETURN for one in settlements):
             self._ringer.ring_workers()
         return stale
+
+    def _forget_all(self, connection: sqlite3.Connection, ended: list[Settlement]) -> bool:
+        """Delete what has ended, all at once. False, and nothing is changed, where some of it is stale."""
+        connection.execute("SAVEPOINT ended")
+        deleted = connection.executemany(
+            "DELETE FROM tasks WHERE seq = ? AND fence = ?", [one.delivery.token for one in ended]
+        ).rowcount
+        if deleted != len(ended):
+            connection.execute("ROLLBACK TO ended")
+        connection.execute("RELEASE ended")
+        return deleted == len(ended)
 
     def _settle(self, connection: sqlite3.Connection, one: Settlement) -> bool:
         if one.verdict is Verdict.ACK:
