@@ -30,7 +30,7 @@ STEP_LEAST, STEP_MOST = 0.005, 0.1
 # Nobody is told to come back for a place sooner (seconds).
 SOON = 0.05
 # How much the newest time that a place was held counts in their mean.
-_SHARE = 0.2
+HELD_SHARE = 0.2
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class Pace:
 
     def given_back(self, seconds: float) -> None:
         """Note how long a place was held."""
-        self.held = seconds if self.held == 0.0 else self.held * (1 - _SHARE) + seconds * _SHARE
+        self.held = seconds if self.held == 0.0 else self.held * (1 - HELD_SHARE) + seconds * HELD_SHARE
 
 
 class Books(Protocol):

@@ -52,6 +52,8 @@ from dingo.message.frame import pack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from dingo.kombu.redis_ledger import RedisLedger
+
 SCHEMA_VERSION = 1
 OLDEST = (6, 2)
 
@@ -253,6 +255,14 @@ local function dismiss(owner)
   end
 end
 
+-- Lets go of the key of a unique call (see dingo.kombu.redis_ledger).
+local function free_key(name, key, id)
+  local one = struct.pack('>I4', #name) .. name .. key
+  if redis.call('HGET', 'dingo:unique:ids', one) ~= id then return end
+  redis.call('HDEL', 'dingo:unique:ids', one)
+  redis.call('ZREM', 'dingo:unique', one)
+end
+
 -- Reads reports from ARGV[at] on, keeps the final ones and collects the others' packs.
 local function take_reports(at, count, packs)
   for _ = 1, count do
@@ -418,7 +428,8 @@ return stale
 """)
 
 _SETTLE = Script("""
--- ARGV: owner, then of each: stream, entry, verdict, id, name, started, due, data, number of reports, the reports
+-- ARGV: owner, then of each: stream, entry, verdict, id, name, started, due, data, number of reports, the reports.
+-- `started`: '1' and the key that is to be free again, if it may have been started as a suspect, or had such a key.
 go_on_without_memory()
 local owner, time, at, index = ARGV[1], clock(), 2, 0
 local stale, packs, gone = {}, {}, {}
@@ -436,6 +447,7 @@ while at <= #ARGV do
       know(id, name, nil)
       if started ~= '' then
         redis.call('HDEL', string.match(stream, '^(.*:)%a+:%d$') .. 'starts', entry .. ' ' .. stream)
+        if #started > 1 then free_key(name, string.sub(started, 2), id) end
       end
     else
       move(owner, stream, entry, due, time, data, false)
@@ -815,6 +827,7 @@ class RedisWorker:
     def __init__(self, url: str, lease_seconds: float, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._server = Server(url, connect_seconds)
         self._lease = lease_seconds
+        self.ledger = _ledger(self._server, lease_seconds)
         self._line: Line | None = None
         self._tend_lock = threading.Lock()
 
@@ -824,7 +837,7 @@ class RedisWorker:
             return
         self._server.open(emit)
         self._emit = emit
-        self.owner = f"worker-{os.getpid()}-{os.urandom(6).hex()}"
+        self.owner = self.ledger.owner = f"worker-{os.getpid()}-{os.urandom(6).hex()}"
         self._held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._stops: set[tuple[bytes, bytes]] = set()
         self._let_go: set[bytes] = set()
@@ -934,7 +947,9 @@ class RedisWorker:
     def _is_plain(self, one: Settlement) -> bool:
         if one.verdict is not Verdict.ACK or len(one.reports) != 1:
             return False
-        return one.reports[0].final and not one.delivery.starts and one.delivery.token not in self._started
+        if not one.reports[0].final or one.frees is not None:
+            return False
+        return not one.delivery.starts and one.delivery.token not in self._started
 
     def _finish(self, groups: dict[tuple[Any, ...], list[Settlement]]) -> list[Settlement]:
         arguments: list[Any] = []
@@ -979,7 +994,9 @@ class RedisWorker:
         if one.verdict is Verdict.LATER:
             due = "" if one.due is None else repr(one.due)
             data = b"" if one.frame is None else _data(envelope, one.frame)
-        started = "1" if one.delivery.starts or token in self._started else ""
+        started = "1" if one.delivery.starts or token in self._started or one.frees is not None else ""
+        if one.frees is not None:
+            started += one.frees
         arguments += (*token, _VERDICTS[one.verdict], envelope.id, envelope.name, started, due, data, len(one.reports))
         for report in one.reports:
             arguments += _report_arguments(report)
@@ -1042,6 +1059,7 @@ class RedisStore:
 
     def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._server = Server(url, connect_seconds)
+        self.ledger = _ledger(self._server)
         self._line: Line | None = None
         self._seen: dict[str, bytes] = {}
         self._untrimmed = 0
@@ -1162,6 +1180,12 @@ class RedisStore:
         if line is not None:
             line.close()
         self._server.close()
+
+
+def _ledger(server: Server, lease_seconds: float = 0.0) -> RedisLedger:
+    from dingo.kombu.redis_ledger import RedisLedger  # noqa: PLC0415 - its scripts build upon those here
+
+    return RedisLedger(server, lease_seconds)
 
 
 _VERDICTS = {Verdict.ACK: "a", Verdict.RETURN: "r", Verdict.LATER: "l"}

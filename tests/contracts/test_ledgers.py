@@ -4,9 +4,13 @@ import itertools
 
 import pytest
 from by_url import ByURL
+from servers import redis_server
 
+from dingo.kombu.redis import RedisWorker
 from dingo.kombu.sqlite import SqliteWorker
 from dingo.testing.suites import LedgerSuite
+
+__all__ = ["redis_server"]
 
 _numbers = itertools.count()
 
@@ -32,3 +36,15 @@ class TestSqlite(LedgerSuite):
     @pytest.fixture
     def broker(self, tmp_path):
         return Sqlite(f"sqlite:///{tmp_path}/jobs.db")
+
+
+class TestRedis(LedgerSuite):
+    @pytest.fixture
+    def broker(self, redis_server):
+        redis_server.flush()
+        return Redis(redis_server.url)
+
+
+class Redis(ByURL):
+    def worker(self):
+        return RedisWorker(self.url, LedgerSuite.LEASE)

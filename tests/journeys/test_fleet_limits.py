@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from servers import redis_server
 
 import dingo
 from dingo import kombu
@@ -13,13 +14,19 @@ from dingo.bridge.places import check_counted
 from dingo.contracts import UniqueCall
 from dingo.message.option import Option
 
+__all__ = ["redis_server"]
+
 PATIENCE = 30.0
 
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def url(request, tmp_path):
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        server.flush()
+        return server.url
     return f"memory://fleet-{next(_numbers)}" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
 
 
