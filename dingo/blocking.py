@@ -32,6 +32,9 @@ class Seat(Protocol):
     def away(self) -> AbstractContextManager[None]:
         """Let the pool stand in for this thread while the context lasts."""
 
+    def deadline_of(self, job: Job) -> float | None:
+        """Return when a call that runs here runs out of time (seconds since the epoch), as far as the seat knows."""
+
     def help(self, job: Job) -> bool:
         """Run a call that waits in this thread's own pool, here and now; False if that cannot be."""
 

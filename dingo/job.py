@@ -141,13 +141,14 @@ class Job:
 
     __slots__ = (
         "__weakref__", "_args", "_begun", "_detail", "_id", "_kwargs", "_open", "_plan", "_sent", "_status", "_time",
-        "_value", "_watch",
+        "_until", "_value", "_watch",
     )  # fmt: skip
 
     _args: tuple[Any, ...]
     _open: None
     _sent: float  # set only where the call is monitored: when it was sent,
     _begun: float  # and when its first attempt began
+    _until: float  # set only by the short way: when it expires (the timer's clock)
     _time: float
     _value: Any
 

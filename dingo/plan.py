@@ -2,24 +2,29 @@
 
 A plan belongs to one task and one set of options. It is compiled at its first use, and compiled anew when
 something it depends on changes (workers allocated, somebody listens, a hook, a marshaller), so that a call
-itself looks nothing up. `plain` says that nothing but running the function and storing its value was asked
-for: then the short way through the pool is taken, and otherwise the full one of `dingo.worker.attempt`.
+itself looks nothing up. There are three ways through a pool of threads:
+
+    plain   nothing but running the function and storing its value was asked for
+    short   also another attempt should it fail, a time limit or an expiry: what rarely comes to pass costs
+            little until it does. Who is to be tried again goes on by the full way
+    full    everything else, by `dingo.worker.attempt`
 """
 
 from __future__ import annotations
 
+import datetime
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-from dingo.blocking import here
+from dingo.blocking import HAS_GIL, here
 from dingo.caller.result import Result
 from dingo.errors import BadArguments, BadReturn
 from dingo.events import PRODUCER, Level
 from dingo.marshaller.correction import Mismatch
 from dingo.message.option import Option
 from dingo.worker.invoke import through, with_context
-from dingo.worker.threads import perform, perform_told
+from dingo.worker.threads import TICKET, WATCHED_FROM, ThreadPool, perform, perform_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from dingo.job import Job
     from dingo.marshaller.binding import Binding
     from dingo.registry import Registration
+    from dingo.timer import Timer
     from dingo.worker.limits import Limit
 
 
@@ -38,8 +44,9 @@ class Plan:
     """How one task is called and run with one set of options."""
 
     __slots__ = (
-        "__weakref__", "_components", "_counts_attempts", "binding", "bridge", "call", "check", "exact", "given", "hub",
-        "lane", "limit", "name", "option", "perform", "plain", "pool", "registration", "returned", "run",
+        "__weakref__", "_always_full", "_components", "_twin", "binding", "bridge", "call", "check", "clocked", "exact",
+        "expires", "given", "hub", "lane", "limit", "name", "option", "perform", "plain", "pool", "registration",
+        "returned", "run", "short", "timeout", "timer",
     )  # fmt: skip
 
     call: Callable[..., Result[Any]]
@@ -48,6 +55,12 @@ class Plan:
     """The function as a worker calls it: with its context, through its invoker."""
     perform: Callable[[Job, Any], bool]
     """How a worker thread runs it where the way is not plain; True where the thread has to leave after it."""
+    short: bool
+    """Whether its calls go the short way (see above)."""
+    timeout: float | None
+    expires: bool
+    clocked: bool
+    """Whether they have a time limit or expire."""
     exact: type | None
     """A value of exactly this type needs no correction."""
 
@@ -57,7 +70,8 @@ class Plan:
         self.lane = lane or registration.name  # whose workers run it
         self.given = given  # the options on top of the task's
         self.option = registration.option
-        self._counts_attempts = False
+        self._always_full = False
+        self._twin: Plan | None = None
 
     def compile(self, bridge: LocalBridge | RemoteCaller, components: Components) -> None:
         """Work out everything anew, for this bridge."""
@@ -73,6 +87,8 @@ class Plan:
             components.prepare(self)
         self._compile_function()
         self._choose_way()
+        if self._twin is not None:
+            self._twin.compile(bridge, components)
 
     def _compile_function(self) -> None:
         fn, invoker = self.registration.fn, self.option.invoker
@@ -102,33 +118,59 @@ class Plan:
         return None if chosen is None else self._components.id_maker(chosen)
 
     def _choose_way(self) -> None:
-        bridge = self.bridge
+        bridge, option = self.bridge, self.option
+        self.timer, self.timeout, self.expires = bridge.timer, option.timeout, option.expires is not None
+        self.clocked = self.expires or option.timeout is not None
+        asks = self.clocked or option.retry is not None
         full = (
-            self.asks_for_more or self._counts_attempts or self.binding.is_async or self.pool.ranked
-            or bridge.hooks.any or self.limit is not None or self.pool.remote
-            or bridge.config.marshal_locally or bridge.config.max_pending is not None
+            self._always_full or self.asks_for_more or self.binding.is_async or bridge.hooks.any
+            or self.limit is not None or self.pool.remote or bridge.config.marshal_locally
+            or bridge.config.max_pending is not None or (self.pool.ranked and not isinstance(self.pool, ThreadPool))
+            or (asks and not self._goes_short)
         )  # fmt: skip
-        told = bridge.hub.floor <= Level.DEBUG
-        self.plain = not (full or told or self.option.monitor_progress)
-        self.perform = perform if full else perform_told
-        self.call = full_call(self) if full else short_call(self) if self.plain else told_call(self, told)
+        told = self.hub.floor <= Level.DEBUG
+        if asks and (told or option.monitor_progress):
+            full = True
+        self.short = asks and not full
+        self.plain = not (full or told or asks or option.monitor_progress)
+        if full:
+            self.perform, self.call = perform, full_call(self)
+        elif told or option.monitor_progress:
+            self.perform, self.call = perform_told, told_call(self, told)
+        else:
+            self.perform, self.call = perform_told, short_call(self)
+
+    @property
+    def _goes_short(self) -> bool:
+        """Whether what its calls ask for can be had by the short way."""
+        option = self.option
+        in_time = option.timeout is None or (
+            option.timeout >= WATCHED_FROM and not (option.retry is not None and option.retry.names_timeout)
+        )
+        # A worker's calls expire by their header, which the short way does not read.
+        here = not (self.expires and self.bridge.carries)
+        return HAS_GIL and isinstance(self.pool, ThreadPool) and in_time and here
 
     @property
     def asks_for_more(self) -> bool:
-        """Whether its options ask for more than running the function."""
+        """Whether its options ask for what only the full way knows."""
         option = self.option
         return bool(
-            option.ignore_report or option.retry or option.timeout is not None
-            or option.delay is not None or option.eta is not None or option.expires is not None
+            option.ignore_report or option.delay is not None or option.eta is not None
             or option.id is not None or option.id_maker or option.on_success or option.on_error
             or option.unique is not None or option.keep_result is not None or self.registration.id_maker
         )  # fmt: skip
 
-    def by_full_way(self) -> None:
-        """From now on count attempts: a call has asked to be tried again, which the short way does not know."""
-        if not self._counts_attempts:
-            self._counts_attempts = True
-            self._choose_way()
+    def full(self) -> Plan:
+        """Return the plan that says the same and takes the full way: it counts attempts, and holds what waits."""
+        if self.perform is perform:
+            return self
+        if self._twin is None:
+            twin = Plan(self.registration, self.given, lane=self.lane)
+            twin._always_full = True
+            twin.compile(self.bridge, self._components)
+            self._twin = twin
+        return self._twin
 
     def send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
         """Make a call. Raises BadArguments, AppClosed, QueueFull."""
@@ -140,7 +182,7 @@ class Plan:
 
     def follow(self, args: tuple[Any, ...], kwargs: dict[str, Any], previous: Any) -> None:
         """Make a call that another one asked for, with what that returned. Raises as `send`."""
-        job: Result[Any] = self.bridge.result_type(self, *self.checked(args, kwargs))
+        job: Result[Any] = self.bridge.result_type(self.full(), *self.checked(args, kwargs))
         job.detail().previous, job.detail().follows = previous, True
         self.bridge.accept(job)
 
@@ -176,22 +218,36 @@ class Plan:
 
 
 def short_call(plan: Plan) -> Callable[..., Result[Any]]:
-    """Compile the call of a plain plan: check, make the Result, put it. Nothing else happens per call.
+    """Compile the call of a plan that is plain or short: check, make the Result, put it. Nothing else per call.
 
     It is one generated function with the task's own parameters. Where the arguments do not even bind, Python
     raises TypeError in the frame of the caller, which raises what `refusal` makes of it.
     """
+    pool, timer = plan.pool, plan.bridge.timer
+    lines = ["{job} = {Result}({plan}, {args}, {kwargs})"]
+    names = {"Result": Result, "plan": plan, "pool": pool, "late": plan.bridge.late, "put": pool.put}
+    expires = plan.option.expires
+    if isinstance(expires, datetime.datetime):
+        lines.append("{job}._until = {until}()")
+        names["until"] = partial(_until, timer, expires.timestamp())
+    elif expires is not None:
+        lines.append("{job}._until = {timer}.clock() + {seconds}")
+        names |= {"timer": timer, "seconds": expires}
+    if pool.ranked and isinstance(pool, ThreadPool):
+        lines += ["{append}({job})", "{put}({ticket})"]
+        names |= {"append": pool.lane(plan.option.priority).append, "put": pool.put_ticket, "ticket": TICKET}
+    else:
+        lines.append("{put}({job})")
     # Closing looks through the queue after it has set `closed`, and here it is the other way about: so one of
     # the two sees the other.
-    call = plan.binding.compile(
-        "{job} = {Result}({plan}, {args}, {kwargs})",
-        "{put}({job})",
-        "if {pool}.closed: {late}({job})",
-        "return {job}",
-        Result=Result, plan=plan, put=plan.pool.put, pool=plan.pool, late=plan.bridge.late,
-    )  # fmt: skip
+    lines += ["if {pool}.closed: {late}({job})", "return {job}"]
+    call = plan.binding.compile(*lines, **names)
     call.refuse = plan.binding.refuse  # type: ignore[attr-defined]
     return call
+
+
+def _until(timer: Timer, moment: float) -> float:
+    return timer.clock() + moment - timer.time()
 
 
 def refusal(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError) -> TypeError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+from math import inf
+from time import monotonic
 from time import time as wall_time
 from typing import TYPE_CHECKING
 
@@ -42,67 +44,103 @@ class Alarm:
             self.timer.sweep()
 
 
+class _Line:
+    """Alarms that go by one clock, the earliest first."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.alarms: list[tuple[float, int, Alarm]] = []
+
+    def left(self) -> float:
+        """Seconds until the next one; infinity where there is none."""
+        return self.alarms[0][0] - self.now() if self.alarms else inf
+
+    def sweep(self) -> None:
+        """Throw out what was cancelled."""
+        self.alarms = [entry for entry in self.alarms if entry[2].fn is not None]
+        heapq.heapify(self.alarms)
+
+
 class Timer:
-    """Alarms by the wall clock (seconds since the epoch). Its thread starts with the first alarm."""
+    """Alarms at a moment (seconds since the epoch) or after a while. Its thread starts with the first alarm.
+
+    A while is a while: stepping the wall clock changes nothing about what was set with `after`.
+    """
 
     def __init__(self, failed: Callable[[BaseException], object], hub: object = None) -> None:
         self._hub = hub
         self._failed = failed
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._ahead = 0.0
+        self.clock: Callable[[], float] = monotonic
+        """What `after` goes by: seconds from some moment."""
+        self._moments, self._whiles = _Line(self.time), _Line(self._lapsed)
         self._number = itertools.count()
         self._changed = threading.Condition()  # reentrant: an alarm that is called may set another
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._ahead = 0.0
         self._cancelled = 0
         self._calling = False
 
     def time(self) -> float:
-        """Return the time it goes by: the wall clock, plus what it was advanced."""
+        """Return the time of day it goes by: the wall clock, plus what it was advanced."""
         return wall_time() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Put its clock forward, for tests: when this returns, what is due by then has been called."""
+        """Put its clocks forward, for tests: when this returns, what is due by then has been called."""
         with self._changed:
             self._ahead += seconds
+            self.clock = self._clock_ahead
             self._changed.notify_all()
             if self._thread is not threading.current_thread():
                 self._changed.wait_for(self._is_idle)
 
+    def _lapsed(self) -> float:
+        return self.clock()
+
+    def _clock_ahead(self) -> float:
+        return monotonic() + self._ahead
+
+    def _left(self) -> float:
+        return min(self._moments.left(), self._whiles.left())
+
     def _is_idle(self) -> bool:
-        due = bool(self._heap) and self._heap[0][0] <= self.time()
-        return self._closed or not (self._calling or due)
+        return self._closed or not (self._calling or self._left() <= 0)
 
     def at(self, due: float, fn: Callable[[], object]) -> Alarm:
         """Have `fn()` called on the timer's thread when `time()` reaches `due`; at once if it has."""
+        return self._set(self._moments, due, fn)
+
+    def after(self, seconds: float, fn: Callable[[], object]) -> Alarm:
+        """Have `fn()` called `seconds` from now."""
+        return self._set(self._whiles, self.clock() + seconds, fn)
+
+    def _set(self, line: _Line, due: float, fn: Callable[[], object]) -> Alarm:
         alarm = Alarm(self, fn)
         with self._changed:
-            heapq.heappush(self._heap, (due, next(self._number), alarm))
-            if self._heap[0][2] is alarm:
+            heapq.heappush(line.alarms, (due, next(self._number), alarm))
+            if line.alarms[0][2] is alarm:
                 self._changed.notify_all()
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="dingo-timer", daemon=True)
                 self._thread.start()
         return alarm
 
-    def after(self, seconds: float, fn: Callable[[], object]) -> Alarm:
-        """Have `fn()` called `seconds` from now."""
-        return self.at(self.time() + seconds, fn)
-
     def sweep(self) -> None:
         """Note that an alarm was cancelled; when most are, throw them out (time limits rarely ring)."""
         with self._changed:
             self._cancelled += 1
-            if self._cancelled > _SWEEP_AT and self._cancelled * 2 > len(self._heap):
-                self._heap = [entry for entry in self._heap if entry[2].fn is not None]
-                heapq.heapify(self._heap)
+            alarms = len(self._moments.alarms) + len(self._whiles.alarms)
+            if self._cancelled > _SWEEP_AT and self._cancelled * 2 > alarms:
+                self._moments.sweep()
+                self._whiles.sweep()
                 self._cancelled = 0
 
     def close(self) -> None:
         """End its thread, after the alarm that is being called. What waits is never called."""
         with self._changed:
             self._closed = True
-            self._heap.clear()
+            self._moments.alarms.clear()
+            self._whiles.alarms.clear()
             self._changed.notify_all()
             if self._thread is not threading.current_thread():
                 self._changed.wait_for(lambda: not self._calling, _PATIENCE)
@@ -113,12 +151,12 @@ class Timer:
             with self._changed:
                 self._calling = False
                 self._changed.notify_all()  # who advanced the clock waits for that
-                while not self._closed and (not self._heap or self._heap[0][0] > self.time()):
-                    left = self._heap[0][0] - self.time() if self._heap else None
-                    self._changed.wait(None if left is None else min(left, _LOOK_AGAIN))
+                while not self._closed and (left := self._left()) > 0:
+                    self._changed.wait(None if left == inf else min(left, _LOOK_AGAIN))
                 if self._closed:
                     return
-                alarm = heapq.heappop(self._heap)[2]
+                line = min(self._moments, self._whiles, key=_Line.left)
+                alarm = heapq.heappop(line.alarms)[2]
                 self._calling = True
             fn, alarm.fn = alarm.fn, None
             if fn is not None:

@@ -109,4 +109,4 @@ def test_no_thread_runs_before_the_first_alarm(timer):
 def test_cancelled_alarms_do_not_pile_up(timer):
     for _ in range(5000):
         timer.after(3600, lambda: None).cancel()
-    assert len(timer._heap) < 3000
+    assert len(timer._whiles.alarms) < 3000

@@ -24,7 +24,6 @@ from dingo.components import key_of
 from dingo.errors import AppClosed, BadArguments, BadReturn, QueueFull
 from dingo.events import PRODUCER, WORKER, Level, Origin
 from dingo.job import Fault, Job
-from dingo.message.option import DEFAULT_PRIORITY
 from dingo.message.report import Code, Report, Status
 from dingo.message.task import Header, TaskMessage
 from dingo.timer import Timer
@@ -99,7 +98,9 @@ class LocalBridge:
             pool = self._named.get(plan.lane)
             if pool is None or not _fits(pool, plan):
                 pool = self._pool_by_option(plan)
-            if plan.option.priority != DEFAULT_PRIORITY and not pool.ranked:
+            if pool.priority is None:
+                pool.priority = plan.option.priority
+            if plan.option.priority != pool.priority and not pool.ranked:
                 pool.rank()
                 self._refresh(None)
             return pool

@@ -405,8 +405,7 @@ class RemoteWorker(LocalBridge):
         detail.expires = header.get("x")
         detail.due = header.get("e")
         detail.unique = header.get("u")
-        if detail.attempt or detail.expires is not None:
-            job._plan.by_full_way()
+        job._plan = job._plan.full()
 
     def _check_marshallers(self, plan: Plan, marshaller: Marshaller, header: dict[str, Any]) -> None:
         """Refuse a call that goes another way than here, and pickle unless it is accepted: then it was signed."""

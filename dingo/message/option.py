@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dingo.message.signature import Signature
 
 DEFAULT_PRIORITY = 4
+MAX_PRIORITY = 9
 
 
 class OptionFields(TypedDict, total=False):
@@ -281,7 +282,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "delay": _seconds(zero=True),
     "eta": _moment,
     "expires": _expires,
-    "priority": _whole(0, 9),
+    "priority": _whole(0, MAX_PRIORITY),
     "queue": _text,
     "id": _text,
     "headers": _headers,

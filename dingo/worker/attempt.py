@@ -35,7 +35,7 @@ class Attempt:
     The end of the function and the end of its time may come together: `claim` says for whom of the two.
     """
 
-    __slots__ = ("_alarm", "_place", "_rivals", "args", "job", "stopping")
+    __slots__ = ("_alarm", "_place", "_rivals", "_until", "args", "job", "stopping")
 
     def __init__(self, job: Job, args: tuple[Any, ...]) -> None:
         self.job = job
@@ -89,10 +89,10 @@ class Attempt:
 
     def _set_deadline(self, timeout: float, out_of_time: Callable[[Attempt], object]) -> None:
         timer = self.job._plan.bridge.timer
-        due = timer.time() + timeout
-        self.job.detail().deadline = due
+        self.job.detail().deadline = timer.time() + timeout
+        self._until = timer.clock() + timeout
         self._rivals = [None]
-        self._alarm = timer.at(due, lambda: out_of_time(self))
+        self._alarm = timer.after(timeout, lambda: out_of_time(self))
 
     def claim(self) -> bool:
         """Claim to say how it ended. False where that has been said: whatever comes now counts no more."""
@@ -159,8 +159,7 @@ class Attempt:
             self._sleep(delay)
 
     def _timeout_fault(self, what: str) -> Fault:
-        limit = self.job._plan.option.timeout
-        return Fault(Code.TIMEOUT, TimeoutError(f"the attempt took longer than its timeout of {limit} s; {what}"))
+        return timeout_fault(self.job, what)
 
     def _settle(self, fault: Fault) -> float | None:
         """Decide what follows a failure: another attempt, in so many seconds, or (None) the end of the call."""
@@ -219,8 +218,8 @@ class Attempt:
 
     def _sleep(self, delay: float) -> None:
         """Have the call come again, the last thing: from then on another worker may have it."""
-        job, plan = self.job, self.job._plan
-        plan.by_full_way()  # the short way counts no attempts
+        job = self.job
+        plan = job._plan = job._plan.full()  # the short way counts no attempts
         job.detail().asleep = True  # before it can be claimed: it may still stand in a queue from before
         if job.restore(self.args):
             plan.bridge.wait_for(job, plan.bridge.timer.time() + delay)
@@ -242,6 +241,12 @@ class Attempt:
             self._place.leave()
         if plan.bridge.hooks.after_task:
             plan.bridge.hooks.run("after_task", Context(job), job.last)
+
+
+def timeout_fault(job: Job, what: str) -> Fault:
+    """Say that an attempt took too long."""
+    limit = job._plan.option.timeout
+    return Fault(Code.TIMEOUT, TimeoutError(f"the attempt took longer than its timeout of {limit} s; {what}"))
 
 
 def failed(job: Job, fault: Fault) -> None:
@@ -268,12 +273,19 @@ def failed(job: Job, fault: Fault) -> None:
 
 
 def fail_short(job: Job, error: BaseException, args: tuple[Any, ...]) -> None:
-    """End a call of the short way whose function raised, or try it again if it asked for that."""
+    """End a call of the short way whose function raised, or try it again if it may be or has asked for that."""
     without_our_frame(error)
-    if isinstance(error, RetryLater):
+    if isinstance(error, RetryLater) or job._plan.option.retry is not None:
         Attempt(job, args).fail(error)
         return
     Attempt(job, args)._give_up(Fault(_code_of(error), error))
+
+
+def expire(job: Job) -> None:
+    """End a call that has been claimed but is too late."""
+    fault = Fault.saying(Code.EXPIRED, "it had not started when it expired")
+    if job.finish(Status.FAILURE, fault):
+        failed(job, fault)
 
 
 def without_our_frame(error: BaseException) -> BaseException:
@@ -292,7 +304,6 @@ def _expired(job: Job) -> bool:
     detail = job._detail
     if detail is None or detail.expires is None or job._plan.bridge.timer.time() < detail.expires:
         return False
-    fault = Fault.saying(Code.EXPIRED, "it had not started when it expired")
-    if job.start() is not None and job.finish(Status.FAILURE, fault):
-        failed(job, fault)
+    if job.start() is not None:
+        expire(job)
     return True

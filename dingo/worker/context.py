@@ -101,7 +101,12 @@ class Context:
     @property
     def deadline(self) -> datetime.datetime | None:
         """When this attempt runs out of time."""
-        return self._loose.get("deadline") if self._detail is None else _utc(self._detail.deadline)
+        if self._job is None:
+            return self._loose.get("deadline")
+        deadline = None if self._job._detail is None else self._job._detail.deadline
+        if deadline is None and self._seat is not None:
+            deadline = self._seat.deadline_of(self._job)
+        return _utc(deadline)
 
     @property
     def cancelled(self) -> bool:

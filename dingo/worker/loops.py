@@ -32,6 +32,7 @@ class LoopPool:
 
     kind = "async"
     ranked = False
+    priority: int | None = None
     remote = False
 
     def __init__(self, name: str, count: int, hub: Hub) -> None:

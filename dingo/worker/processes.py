@@ -161,10 +161,7 @@ class Handed(Attempt):
     @property
     def overdue(self) -> bool:
         """Whether its time is over: an alarm may be of a time limit from before."""
-        detail = self.job._detail
-        if detail is None or detail.deadline is None:
-            return False
-        return detail.deadline <= self.job._plan.bridge.timer.time()
+        return self._alarm is not None and self._until <= self.job._plan.bridge.timer.clock()
 
 
 class ProcessPool:
@@ -189,6 +186,8 @@ class ProcessPool:
         self.max_calls = max_calls
         self.max_rss = max_rss
         self.ranked = False
+        self.priority: int | None = None
+        """Of all calls that were to come so far: the pool is ranked when they differ."""
         self.closed = False
         """Nothing more is to be put: set before what waits is looked through, and looked at after each put."""
         self._hub = hub

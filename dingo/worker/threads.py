@@ -11,10 +11,10 @@ nothing of its tasks may run at the same time (their state may depend on that), 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
 import threading
 from _queue import SimpleQueue
+from collections import deque
 from functools import partial
 from queue import Empty
 from time import monotonic, time
@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING, Any
 from dingo.blocking import HAS_GIL, here
 from dingo.events import WORKER, Level, Origin
 from dingo.job import Fault
+from dingo.message.option import MAX_PRIORITY
 from dingo.message.report import Code, Status
-from dingo.worker.attempt import Attempt, fail_short, failed, without_our_frame
+from dingo.worker.attempt import Attempt, expire, fail_short, failed, timeout_fault, without_our_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dingo.events import Hub
     from dingo.job import Job
+    from dingo.timer import Timer
 
 _DEBUG = Level.DEBUG
 _SUCCESS = Status.SUCCESS
@@ -39,11 +41,16 @@ _SUCCESS = Status.SUCCESS
 # about five frames of the interpreter's default limit of 1,000. Beyond that another thread stands in.
 HELP_DEPTH = 50
 
+# Who watches over the time limits of the short way looks so often (seconds). Limits below the second are not watched
+# but have an alarm each: by a look in time the end of all others is known, and none ends late.
+_LOOK = 0.05
+WATCHED_FROM = 0.5
+
 
 class _Note:
     """Something in a queue that is no call: it stands where a call's plan does."""
 
-    plain = False
+    plain = short = False
 
     def __init__(self, act: Any) -> None:
         self._plan = self
@@ -53,11 +60,12 @@ class _Note:
 class Seat:
     """One thread's place in its pool."""
 
-    __slots__ = ("abandoned", "alone", "depth", "job", "lent", "pool", "thread", "turn", "waits")
+    __slots__ = ("abandoned", "alone", "depth", "job", "lent", "pool", "since", "thread", "turn", "waits")
 
     def __init__(self, pool: ThreadPool) -> None:
         self.pool = pool
         self.job: Job | None = None
+        self.since = 0.0  # when it began with its last call of the short way (the timer's clock)
         self.depth = 0
         self.turn = False  # whether it holds the pool's turn, to be given back after its call
         self.abandoned = False  # its call ran out of time and another thread has its place
@@ -78,6 +86,13 @@ class Seat:
         if had:
             self.pool.turn.release()
 
+    def deadline_of(self, job: Job) -> float | None:
+        """Return when a call that runs here by the short way runs out of time (seconds since the epoch)."""
+        timeout, timer = job._plan.timeout, job._plan.timer
+        if self.job is not job or timeout is None:
+            return None
+        return timer.time() + self.since + timeout - timer.clock()
+
     def away(self) -> contextlib.AbstractContextManager[None]:
         """Let the pool stand in while this thread waits."""
         return self.pool.stand_in(self)
@@ -86,8 +101,8 @@ class Seat:
         """Run a call that waits in this pool. False where it does not, or has been taken."""
         if job._plan.pool is not self.pool or job.started or self.depth >= HELP_DEPTH:
             return False
-        if job._plan.option.timeout is not None:
-            return False  # when its time is over, who waits for it must not be held up by it
+        if job._plan.clocked or (self.job is not None and self.job._plan.clocked):
+            return False  # when the time of one is over, the other must not be held up or ended by it
         if job._detail is not None and job._detail.asleep:
             return False  # it waits for its time, not for a worker
         before, self.job = self.job, job
@@ -100,24 +115,36 @@ class Seat:
         return job._status >= _SUCCESS
 
 
-def _serve(seat: Seat, get: Any) -> None:
+def _serve(seat: Seat, get: Any) -> None:  # noqa: PLR0915 - every call passes here, so it is spelt out in one loop
     """Take calls and run them, until told to leave."""
     here.seat = seat
+    pool = seat.pool
     while True:
         job = get()
         plan = job._plan
         if not plan.plain:
-            job = seat.pool.exchange(job)
-            if job._plan.perform(job, seat):
-                return
-            job = plan = None
-            if seat.turn:
-                seat.settle()
-            continue
+            if pool.ranked:
+                job = pool.exchange(job)
+                plan = job._plan
+            if not plan.short:
+                if plan.perform(job, seat):
+                    return
+                job = plan = None
+                if seat.turn:
+                    seat.settle()
+                continue
+            if plan.clocked:
+                seat.since = now = plan.timer.clock()
+                if plan.expires and now >= job._until and job.start() is not None:
+                    expire(job)  # and so it is claimed
+                seat.job = job
+                if not pool.watching:
+                    pool.watch(plan.timer)
         try:
             args = job._args
             del job._args
         except AttributeError:  # cancelled, or run by one who waits for it
+            seat.job = None
             if seat.turn:
                 seat.settle()
             continue
@@ -129,11 +156,14 @@ def _serve(seat: Seat, get: Any) -> None:
                 value = plan.returned(value)
         except BaseException as error:
             fail_short(job, error, args)
+            if plan.clocked and pool.has_replaced(seat):
+                return
         else:
             try:
                 del job._open
-            except AttributeError:
-                pass  # it was cancelled or out of time: nobody waits for this value
+            except AttributeError:  # it was cancelled or out of time: nobody waits for this value
+                if plan.clocked and pool.has_replaced(seat):
+                    return
             else:
                 job._value = value
                 job._time = time()
@@ -213,16 +243,22 @@ class ThreadPool:
         self.name = name
         self.count = count
         self.ranked = False
+        self.priority: int | None = None
+        """Of all calls that were to come so far: the pool is ranked when they differ."""
+        self.watching = False
+        """Whether somebody looks for calls of the short way that are out of time."""
         self.closed = False
         """Nothing more is to be put: set before what waits is looked through, and looked at after each put."""
         self._hub = hub
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self.put: Callable[[Any], None] = self._queue.put
+        self.put_ticket: Callable[[Any], None] = self._queue.put
+        """In a ranked pool, after a call was put into its lane."""
         self._lock = threading.Lock()
         self.turn = threading.Lock()
         self._seats: set[Seat] = set()
         self._numbers = itertools.count()
-        self._heap: list[tuple[int, int, Job]] = []
+        self._lanes: list[deque[Job]] = [deque() for _ in range(MAX_PRIORITY + 1)]
         self._closing = False
         self.lent = 0
         """How many threads stand in for others."""
@@ -303,9 +339,7 @@ class ThreadPool:
         with self._lock:  # together, for the thread asks the moment its function returns
             if not attempt.claim():
                 return
-            if not seat.abandoned:
-                seat.abandoned = True
-                self._start_locked()  # while closing too: it finds the note to leave that was meant for this one
+            self._replace(seat)
         seat.give_turn()
         attempt.out_of_time()
 
@@ -347,7 +381,7 @@ class ThreadPool:
     def _get_in_turn(self, seat: Seat) -> Any:
         # Only a thread that runs something can make another stand in, so while `lent` is 0 there is but one.
         job = self._queue.get()
-        if self.lent and (job is _TICKET or not isinstance(job, _Note)):
+        if self.lent and (job is TICKET or not isinstance(job, _Note)):
             self.turn.acquire()
             seat.turn = True
         return job
@@ -355,23 +389,23 @@ class ThreadPool:
     # -- priorities --------------------------------------------------------------------------------
 
     def rank(self) -> None:
-        """From now on serve by priority. Pools begin without: most calls have none, and a queue is faster."""
+        """From now on serve by priority. Pools begin without: most calls have one, and a single queue is faster."""
         with self._lock:  # what waits already has come before all that will
             self.ranked = True
             for entry in self._take_all():
                 if isinstance(entry, _Note):
                     self._queue.put(entry)
                 else:
-                    self._push(entry)
+                    self._put_ranked(entry)
         self.put = self._put_ranked
 
-    def _put_ranked(self, job: Job) -> None:
-        with self._lock:
-            self._push(job)
+    def lane(self, priority: int) -> deque[Job]:
+        """Return where calls of a priority wait in a ranked pool."""
+        return self._lanes[MAX_PRIORITY - priority]
 
-    def _push(self, job: Job) -> None:
-        heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
-        self._queue.put(_TICKET)
+    def _put_ranked(self, job: Job) -> None:
+        self.lane(job._plan.option.priority).append(job)
+        self._queue.put(TICKET)
 
     def _take_all(self) -> list[Any]:
         entries: list[Any] = []
@@ -382,12 +416,68 @@ class ThreadPool:
 
     def exchange(self, job: Any) -> Any:
         """In a ranked pool, give the best call that waits for the one (or the ticket) taken from the queue."""
-        if not self.ranked or (isinstance(job, _Note) and job is not _TICKET):
+        if not self.ranked or (isinstance(job, _Note) and job is not TICKET):
             return job
+        if job is not TICKET:
+            self.lane(job._plan.option.priority).append(job)
+        for lane in self._lanes:
+            if lane:
+                with contextlib.suppress(IndexError):  # another thread was first
+                    return lane.popleft()
+        return _NOTHING
+
+    # -- time limits of the short way --------------------------------------------------------------
+
+    def watch(self, timer: Timer) -> None:
+        """Look from time to time for calls that are out of time, as long as there are any that could be.
+
+        The thread that begins with one looks whether it is watched after it has said so; who watches looks once
+        more after it has said that it does not: so one of the two sees the other.
+        """
         with self._lock:
-            if job is not _TICKET:
-                heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
-            return heapq.heappop(self._heap)[2] if self._heap else _NOTHING
+            if self.watching:
+                return
+            self.watching = True
+        timer.after(_LOOK, partial(self._look, timer))
+
+    def _look(self, timer: Timer) -> None:
+        left = self._least_left(timer)
+        if left is None:
+            self.watching = False
+            left = self._least_left(timer)
+            if left is None or self.watching:
+                return
+            self.watching = True
+        timer.after(min(_LOOK, left), partial(self._look, timer))
+
+    def _least_left(self, timer: Timer) -> float | None:
+        """End what is out of time; return how long the next has (seconds), None where nothing is timed."""
+        least = None
+        for seat in self._seats.copy():
+            job, since = seat.job, seat.since
+            timeout = None if job is None or job is not seat.job or not job._plan.short else job._plan.timeout
+            if job is None or timeout is None or job.ended:
+                continue
+            left = since + timeout - timer.clock()
+            if left <= 0:
+                self._out_of_time(job, seat)
+            else:
+                least = left if least is None else min(least, left)
+        return least
+
+    def _out_of_time(self, job: Job, seat: Seat) -> None:
+        fault = timeout_fault(job, "its thread runs on")
+        with self._lock:  # together, for the thread asks the moment its function returns
+            if not job.finish(Status.FAILURE, fault):
+                return
+            self._replace(seat)
+        seat.give_turn()
+        job._plan.bridge.aside.do(failed, job, fault)  # hooks may take their time: not on the timer's thread
+
+    def _replace(self, seat: Seat) -> None:
+        if not seat.abandoned:
+            seat.abandoned = True
+            self._start_locked()  # while closing too: it finds the note to leave that was meant for this one
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -404,13 +494,14 @@ class ThreadPool:
         """Take out all calls that wait."""
         entries = self._take_all()
         jobs = [entry for entry in entries if not isinstance(entry, _Note)]
-        notes = [entry for entry in entries if isinstance(entry, _Note) and entry is not _TICKET]
-        with self._lock:
-            ranked = [entry[2] for entry in sorted(self._heap)]
-            self._heap.clear()
+        notes = [entry for entry in entries if isinstance(entry, _Note) and entry is not TICKET]
+        for lane in self._lanes:
+            with contextlib.suppress(IndexError):
+                while True:
+                    jobs.append(lane.popleft())
         for note in notes:
             self._queue.put(note)
-        return jobs + ranked
+        return jobs
 
     def peek(self) -> list[Job]:
         """Return all calls that wait. They are taken out and put back, in order."""
@@ -458,5 +549,5 @@ def shut_down(job: Job, why: str) -> None:
 
 
 _LEAVE: Any = _Note(lambda _note, _seat: True)
-_TICKET: Any = _Note(lambda _note, _seat: False)
+TICKET: Any = _Note(lambda _note, _seat: False)
 _NOTHING: Any = _Note(lambda _note, _seat: False)

@@ -296,7 +296,7 @@ def test_many_calls_that_wait_for_the_rate_set_one_alarm_between_them(wide):
     results = wide.call_many("job", [()] * 200)
     for _ in range(10):
         wide.call("other").result(10)
-    assert len(wide._bridge.timer._heap) == 1
+    assert len(wide._bridge.timer._moments.alarms) == 1
     wide._bridge.timer.advance(3600)
     assert dingo.wait(results, timeout=10, return_when="FIRST_COMPLETED").done
     wide.purge("default")

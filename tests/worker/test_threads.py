@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 
 import pytest
 from conftest import PATIENCE, dingo_threads
@@ -322,3 +323,69 @@ def test_a_task_in_a_thread_may_run_an_event_loop_that_awaits_calls_of_its_own_p
     results = app.register("outer", lambda: asyncio.run(main())).call_many([()] * 5)
     expected = [*range(10), *range(10), 7, 8, 9]
     assert [result.result(PATIENCE) for result in results] == [expected] * 5
+
+
+# -- the short way: what rarely comes to pass ---------------------------------------------------------------------
+
+
+def test_a_watched_call_ends_timeout_never_early_and_another_thread_takes_its_place(single, gate):
+    single.register("stuck", lambda: gate.wait(PATIENCE), timeout=0.5)
+    single.register("quick", lambda: 1, timeout=60, retry=1, expires=60)
+    assert single.call("quick").result(PATIENCE) == 1
+    pool, begun = single._bridge._default, time.monotonic()
+    error = single.call("stuck").exception(PATIENCE)
+    assert time.monotonic() - begun >= 0.5
+    assert error.failure.code is dingo.Code.TIMEOUT
+    assert single.call("quick").result(PATIENCE) == 1
+    gate.set()
+    single.close(PATIENCE)
+    assert pool.threads == 0
+
+
+def test_nobody_watches_when_nothing_is_timed_any_more(single):
+    single.register("quick", lambda: 1, timeout=60)
+    assert single.call("quick").result(PATIENCE) == 1
+    pool = single._bridge._default
+    single._bridge.timer.advance(1)
+    assert not pool.watching
+    assert single.call("quick").result(PATIENCE) == 1
+    assert pool.watching
+
+
+def test_a_call_of_the_short_way_expires_in_the_queue_and_its_followers_do_not(single, gate):
+    started = threading.Event()
+    single.register("hold", lambda: (started.set(), gate.wait(PATIENCE)))
+    single.register("job", lambda: 1, expires=60)
+    single.call("hold")
+    assert started.wait(PATIENCE)
+    late = single.call("job")
+    single._bridge.timer.advance(61)
+    in_time = single.call("job")
+    gate.set()
+    assert late.exception(PATIENCE).failure.code is dingo.Code.EXPIRED
+    assert in_time.result(PATIENCE) == 1
+
+
+def test_a_call_of_the_short_way_that_fails_goes_on_by_the_full_way_and_others_stay_short(single):
+    def flaky(context: dingo.Context, runs: int) -> int:
+        if context.attempt < runs:
+            raise OSError
+        return context.attempt
+
+    task = single.register("flaky", flaky, retry=dingo.Retry(max=3, base=0.0), timeout=60)
+    assert task.call(3).result(PATIENCE) == 3
+    assert task.call(1).result(PATIENCE) == 1
+    assert task._plan.short
+    assert not task._plan.full().short
+
+
+def test_a_timed_task_that_waits_for_another_keeps_its_own_deadline(single):
+    single.register("inner", lambda: 1)
+
+    def outer(context: dingo.Context) -> bool:
+        before = context.deadline
+        single.call("inner").result()
+        return abs((context.deadline - before).total_seconds()) < 0.1
+
+    single.register("outer", outer, timeout=60)
+    assert single.call("outer").result(PATIENCE) is True

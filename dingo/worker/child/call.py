@@ -50,6 +50,11 @@ class Seat:
         """Do nothing: the parent has other children."""
         return contextlib.nullcontext()
 
+    def deadline_of(self, job: Job) -> float | None:
+        """Return None: the call itself knows."""
+        del job
+        return None
+
     def help(self, job: Job) -> bool:
         """Return False: what waits here waits in another pool."""
         del job
@@ -120,6 +125,11 @@ class Call:
     def name(self) -> str:
         """The name of its task."""
         return self.facts.name
+
+    @property
+    def queue(self) -> str:
+        """The queue it waited in."""
+        return self.facts.queue
 
     @property
     def attempt(self) -> int:
