@@ -20,7 +20,16 @@ from dingo.caller.bulk import send_many, stream
 from dingo.components import Components
 from dingo.config import Config
 from dingo.contracts import Role
-from dingo.errors import AlreadyAttached, AppClosed, BadConfig, BadMessage, BadOption, NotAttached, NotRegistered
+from dingo.errors import (
+    AlreadyAttached,
+    AppClosed,
+    BadConfig,
+    BadMessage,
+    BadOption,
+    BrokerUnavailable,
+    NotAttached,
+    NotRegistered,
+)  # fmt: skip
 from dingo.events import Hub, Level, Origin, Subscription
 from dingo.hooks import Hooks
 from dingo.inspection import CallInfo, WorkerInfo, info, worker_info
@@ -779,11 +788,20 @@ class App:
         with self._lock:
             return self._here is None or not self._here.busy()
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the worker in this process has given its broker up, as `Config.reconnect` says."""
+        return bool(getattr(self._here, "gave_up", False))
+
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once."""
+        """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once.
+
+        Raises BrokerUnavailable where the broker cannot be reached, or was given up (`Config.reconnect`).
+        """
         from dingo.worker.serve import serve  # noqa: PLC0415 - signals, only for who serves
 
-        serve(self)
+        if serve(self) != 0:
+            raise BrokerUnavailable("the broker was lost, and given up after the tries of Config.reconnect")
 
     # -- forks and exits ---------------------------------------------------------------------------
 

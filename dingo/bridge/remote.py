@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dingo.aside import Aside
 from dingo.blocking import away
 from dingo.bridge.codec import Codec, most_bytes
+from dingo.bridge.outage import Outage
 from dingo.bridge.places import check_counted
 from dingo.bridge.short import Returns, plain_id
 from dingo.bridge.unique import UniqueCalls
@@ -131,6 +132,7 @@ class RemoteCaller:
         self._pool = _Line()
         self._ending = False
         self._stop = threading.Event()  # ends every nap
+        self._sending = Outage(self._emit, "sending calls")
         producer.open(self._emit)
         if store is not None:
             store.open(self._emit)
@@ -312,17 +314,13 @@ class RemoteCaller:
     def _send(self, calls: list[tuple[Job, Envelope]]) -> None:
         """Send a batch, again and again until the broker has it or its time is over."""
         until = monotonic() + self.config.send_timeout_seconds
-        tries = 0
         envelopes = [envelope for _, envelope in calls]
         while True:
             try:
                 self._producer.send(envelopes)
             except (BrokerUnavailable, SendUncertain) as error:
-                if tries == 0:
-                    self._emit(Level.WARNING, "connection.lost", f"the broker does not take calls: {error}")
-                delay = self.config.reconnect.delay(tries)
-                tries += 1
-                if self._ending or monotonic() + delay > until:
+                delay = self._sending.failed(error, self.config.reconnect)
+                if delay is None or self._ending or monotonic() + delay > until:
                     self._not_sent(calls, error)
                     return
                 self._stop.wait(delay)
@@ -331,8 +329,7 @@ class RemoteCaller:
                 self._not_sent(calls, error)
                 return
             else:
-                if tries:
-                    self._emit(Level.INFO, "connection.restored", "the broker takes calls again")
+                self._sending.over()
                 if self._expect is not None:
                     self._expect()
                 if self._unique.unsent:
@@ -369,25 +366,36 @@ class RemoteCaller:
 
     def _receive_all(self) -> None:
         assert self._store is not None
-        tries = 0
+        collecting = Outage(self._emit, "collecting reports")
         while not self._ending:
             try:
                 packs = self._store.collect(self.reply, LOOK)
             except BrokerUnavailable as error:
-                if tries == 0:
-                    self._emit(Level.WARNING, "connection.lost", f"the backend does not answer: {error}")
-                self._stop.wait(self.config.reconnect.delay(tries))
-                tries += 1
+                delay = collecting.failed(error, self.config.reconnect)
+                if delay is None:
+                    self._abandon(error)
+                    delay = self.config.reconnect.cap  # for calls to come: the backend may be back then
+                self._stop.wait(delay)
                 continue
             except BaseException as error:
                 self._told_error("receiver.failed", error)
                 self._stop.wait(LOOK)
                 continue
-            if tries:
-                tries = 0
-                self._emit(Level.INFO, "connection.restored", "the backend answers again")
+            collecting.over()
             for data in packs:
                 self._receive(data)
+
+    def _abandon(self, error: BaseException) -> None:
+        """End the calls whose reports nobody can collect: their callers wait no longer."""
+        why = (
+            f"the backend was given up ({error}), and what became of the call is not known here: its worker goes on, "
+            "and app.result(id) tells when the backend is back"
+        )
+        failure = Failure(Code.SHUTDOWN, type(error).__name__, why)
+        for job in list(self._pending.values()):
+            if job.started:
+                self._forget(job)
+                job.finish(Status.FAILURE, Fault(Code.SHUTDOWN, failure=failure))
 
     def _receive(self, data: bytes) -> None:
         try:

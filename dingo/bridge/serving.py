@@ -22,6 +22,7 @@ from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
 from dingo.bridge.heralding import WorkerNews
 from dingo.bridge.local import LocalBridge
+from dingo.bridge.outage import Outage
 from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
 from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.bridge.short import Incoming, Known
@@ -143,6 +144,8 @@ class RemoteWorker(LocalBridge):
         self._claiming = True
         self._dry = False  # whether the last claim found nothing
         self._ending = False
+        self.gave_up = False
+        """Whether it has given its broker up, and serves no more."""
         self._stop = threading.Event()  # ends every nap
         self._held: dict[tuple[str, str], RemoteJob] = {}
         self._suspects: deque[RemoteJob] = deque()
@@ -264,7 +267,7 @@ class RemoteWorker(LocalBridge):
     # -- the I/O thread ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        tries = 0
+        serving = Outage(partial(self._emit, Origin.CONSUMER), "serving")
         while not (self._ending and not self._done and not self._held):
             try:
                 self._settle_done()
@@ -272,12 +275,11 @@ class RemoteWorker(LocalBridge):
                     self._places.turn()
                 self._claim()
             except BrokerUnavailable as error:
-                if tries == 0:
-                    self.hub.emit(
-                        Origin.CONSUMER, Level.WARNING, "connection.lost", f"the broker does not answer: {error}"
-                    )
-                self._stop.wait(self.config.reconnect.delay(tries))
-                tries += 1
+                delay = serving.failed(error, self.config.reconnect)
+                if delay is None:  # what it holds is given to others by the broker, when that is back
+                    self.gave_up = True
+                    return
+                self._stop.wait(delay)
             except BaseException as error:
                 self.hub.emit(
                     Origin.BRIDGE,
@@ -289,9 +291,7 @@ class RemoteWorker(LocalBridge):
                 )
                 self._stop.wait(LOOK)
             else:
-                if tries:
-                    tries = 0
-                    self.hub.emit(Origin.CONSUMER, Level.INFO, "connection.restored", "the broker answers again")
+                serving.over()
 
     def _claim(self) -> None:
         room = self._claim_room.now(self._pools(), self.config) if self._claiming else 0

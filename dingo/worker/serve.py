@@ -30,8 +30,8 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, bu
     """Serve until SIGTERM or SIGINT, or with `burst` until there is nothing left to do.
 
     The first signal lets what runs end, for `Config.grace_seconds`; the second does not.
-    Returns the exit code of a graceful end, 0. One by force ends the process with 1, here: what it held is given
-    to another worker as soon as the broker notices.
+    Returns the exit code: 0 of a graceful end, 1 where the broker was given up. An end by force ends the process
+    with 1, here: what it held is given to another worker as soon as the broker notices.
     """
     for module in app.modules:
         importlib.import_module(module)
@@ -46,15 +46,16 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, bu
     print(f"ready {name} {where}", flush=True)  # noqa: T201 - what scripts wait for
     app.hub.emit(Origin.WORKER, Level.INFO, "worker.ready", f"{name} serves {where}")
     while not stop.wait(_LOOK):
-        if burst and app.idle():
+        if app.gave_up or (burst and app.idle()):
             break
+    gave_up = app.gave_up
     closing = threading.Thread(target=app.close, args=(app.config.grace_seconds,), daemon=True)
     closing.start()
     while closing.is_alive() and not force.is_set():
         closing.join(0.1)
     if force.is_set():
         _end_at_once()
-    return 0
+    return 1 if gave_up else 0
 
 
 def _end_at_once() -> NoReturn:
