@@ -41,12 +41,12 @@ def keeps_apart(url: str) -> bool:
 
 def reporter(url: str, config: Config | None = None) -> Any:
     """Make the Reporter for the URL of a backend: of a broker, what is its worker too. Raises BadConfig."""
-    return stores.reporter(url) if stores.knows(url) else worker(url, config)
+    return stores.reporter(url, config or Config()) if stores.knows(url) else worker(url, config)
 
 
 def store(url: str, config: Config | None = None) -> Any:
     """Make the Store for the URL of a backend. Raises BadConfig."""
-    return stores.store(url) if stores.knows(url) else _maker(url)("store", config or Config())
+    return stores.store(url, config or Config()) if stores.knows(url) else _maker(url)("store", config or Config())
 
 
 def herald(url: str, config: Config | None = None) -> Any:

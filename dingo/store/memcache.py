@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from dingo.contracts import ReportEnvelope
 
-CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 15.0
+ANSWER_SECONDS = 15.0
 # What a value needs beside its reports: its key, names, times (bytes).
 _ROOM = 8192
 _REFERENCE = 16
@@ -47,20 +47,21 @@ _MONTH = 30 * 24 * 3600
 _TIME = struct.Struct("!d")
 
 
-def reporter(url: str) -> MemcacheReporter:
+def reporter(url: str, connect_seconds: float) -> MemcacheReporter:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return MemcacheReporter(Server(url))
+    return MemcacheReporter(Server(url, connect_seconds))
 
 
-def store(url: str) -> MemcacheStore:
+def store(url: str, connect_seconds: float) -> MemcacheStore:
     """Make the Store for a URL. Raises BadConfig."""
-    return MemcacheStore(Server(url))
+    return MemcacheStore(Server(url, connect_seconds))
 
 
 class Server:
     """A way to one server: a connection for the thread that reports or collects, and more for questions."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
         self._shown = mask_url(url)
         self._address = _address(url)
         self._opened_by = 0
@@ -70,7 +71,8 @@ class Server:
         if self._opened_by == os.getpid():
             return False
         options: dict[str, Any] = {
-            "connect_timeout": CONNECT_SECONDS, "timeout": ANSWER_SECONDS, "no_delay": True, "default_noreply": False,
+            "connect_timeout": self._connect_seconds, "timeout": ANSWER_SECONDS, "no_delay": True,
+            "default_noreply": False,
         }  # fmt: skip
         self.client = Client(self._address, **options)
         self.asking = PooledClient(self._address, **options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from dingo.contracts import ReportEnvelope
 
 SCHEMA_VERSION = 1
-CONNECT_MS, ANSWER_MS = 5000, 15000
+# An answer takes less than this, or the connection is dead (milliseconds).
+ANSWER_MS = 15000
 # What a document needs beside its report (bytes).
 _ROOM = 16 * 1024
 # How many packs are handed out at once.
@@ -41,20 +43,21 @@ COLLECT_MOST = 100
 _DUPLICATE = 11000
 
 
-def reporter(url: str) -> MongodbReporter:
+def reporter(url: str, connect_seconds: float) -> MongodbReporter:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return MongodbReporter(Database(url))
+    return MongodbReporter(Database(url, connect_seconds))
 
 
-def store(url: str) -> MongodbStore:
+def store(url: str, connect_seconds: float) -> MongodbStore:
     """Make the Store for a URL. Raises BadConfig."""
-    return MongodbStore(Database(url))
+    return MongodbStore(Database(url, connect_seconds))
 
 
 class Database:
     """A way to one database. Opening it again in the child of a fork makes a client of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
         self.shown = mask_url(url)
         self._url = url
         self._opened_by = 0
@@ -77,10 +80,11 @@ class Database:
         """
         if self._opened_by == os.getpid():
             return False
+        connect = math.ceil(self._connect_seconds * 1000)
         with self.errors(), self._url_errors():
             self._client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-                self._url, tz_aware=True, appname="dingo", serverSelectionTimeoutMS=CONNECT_MS,
-                connectTimeoutMS=CONNECT_MS, socketTimeoutMS=ANSWER_MS,
+                self._url, tz_aware=True, appname="dingo", serverSelectionTimeoutMS=connect, connectTimeoutMS=connect,
+                socketTimeoutMS=ANSWER_MS,
             )  # fmt: skip
         try:
             self._prepare()

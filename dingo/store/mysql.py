@@ -12,7 +12,7 @@ from sqlalchemy.dialects.mysql import insert
 from dingo.errors import BadConfig
 from dingo.store.lookout import Lookout
 from dingo.store.mail import key_of
-from dingo.store.sql import CONNECT_SECONDS, Database, Kind, SqlReporter, SqlStore, results
+from dingo.store.sql import Database, Kind, SqlReporter, SqlStore, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def _keep() -> Any:
 
 _KIND = Kind(
     _DIALECT,
-    {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS},
+    {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS},
     "READ COMMITTED",
     _NOW,
     _keep(),
@@ -47,19 +47,19 @@ _KIND = Kind(
 )
 
 
-def reporter(url: str) -> MysqlReporter:
+def reporter(url: str, connect_seconds: float) -> MysqlReporter:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return MysqlReporter(_database(url))
+    return MysqlReporter(_database(url, connect_seconds))
 
 
-def store(url: str) -> MysqlStore:
+def store(url: str, connect_seconds: float) -> MysqlStore:
     """Make the Store for a URL. Raises BadConfig."""
-    return MysqlStore(_database(url))
+    return MysqlStore(_database(url, connect_seconds))
 
 
-def _database(url: str) -> Database:
+def _database(url: str, connect_seconds: float) -> Database:
     assert pymysql
-    database = Database(_KIND, url)
+    database = Database(_KIND, url, connect_seconds)
     if not database.name:
         raise BadConfig(f"{database.shown!r} does not say which database: mysql://user:password@host/database")
     return database

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from dingo.errors import BrokerUnavailable
 from dingo.store.mail import key_of
-from dingo.store.sql import CONNECT_SECONDS, Database, Kind, SqlReporter, SqlStore, results
+from dingo.store.sql import Database, Kind, SqlReporter, SqlStore, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,6 @@ def _keep() -> Any:
 _KIND = Kind(
     "postgresql+psycopg",
     {
-        "connect_timeout": CONNECT_SECONDS,
         "application_name": "dingo",
         "keepalives_idle": 5,
         "keepalives_interval": 5,
@@ -51,14 +50,14 @@ _KIND = Kind(
 _RING = sqlalchemy.text("SELECT pg_notify(channel, '') FROM unnest(CAST(:channels AS text[])) AS channel")
 
 
-def reporter(url: str) -> PostgresqlReporter:
+def reporter(url: str, connect_seconds: float) -> PostgresqlReporter:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return PostgresqlReporter(Database(_KIND, url))
+    return PostgresqlReporter(Database(_KIND, url, connect_seconds))
 
 
-def store(url: str) -> PostgresqlStore:
+def store(url: str, connect_seconds: float) -> PostgresqlStore:
     """Make the Store for a URL. Raises BadConfig."""
-    return PostgresqlStore(Database(_KIND, url))
+    return PostgresqlStore(Database(_KIND, url, connect_seconds))
 
 
 def _channel(key: bytes) -> str:

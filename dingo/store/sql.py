@@ -13,6 +13,7 @@ One batch of reports is one transaction. Writers take rows in one order, so they
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,8 +48,7 @@ if TYPE_CHECKING:
     from dingo.contracts import ReportEnvelope
 
 SCHEMA_VERSION = 1
-# How long it may take to connect, and how long to get one of the connections for questions (seconds).
-CONNECT_SECONDS = 5
+# How long it may take to get one of the connections for questions (seconds).
 ASK_SECONDS = 30
 # How many connections questions may have at once. Whoever collects and whoever reports has one more.
 ASKERS = 4
@@ -106,8 +106,9 @@ class Kind(NamedTuple):
 class Database:
     """A way to one database. Opening it again in the child of a fork leaves the parent's connections alone."""
 
-    def __init__(self, kind: Kind, url: str) -> None:
+    def __init__(self, kind: Kind, url: str, connect_seconds: float) -> None:
         self.kind = kind
+        self._connect_seconds = max(2, math.ceil(connect_seconds))  # less than 2 is not heeded by PostgreSQL
         self.shown = mask_url(url)
         try:
             self._url = sqlalchemy.make_url(url).set(drivername=kind.driver)
@@ -127,7 +128,8 @@ class Database:
         """
         if self._opened_by == os.getpid():
             return False
-        given = {key: value for key, value in self.kind.connect_args.items() if key not in self._url.query}
+        wanted = {"connect_timeout": self._connect_seconds, **self.kind.connect_args}
+        given = {key: value for key, value in wanted.items() if key not in self._url.query}
         self._engine = sqlalchemy.create_engine(
             self._url, connect_args=given, isolation_level=self.kind.isolation, hide_parameters=True,
             pool_size=ASKERS, max_overflow=0, pool_timeout=ASK_SECONDS, pool_pre_ping=True,

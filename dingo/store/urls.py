@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dingo.config import mask_url
 from dingo.errors import BadConfig
+
+if TYPE_CHECKING:
+    from dingo.config import Config
 
 
 class _Kind(NamedTuple):
@@ -41,14 +44,14 @@ def knows(url: str) -> bool:
     return scheme in _KINDS
 
 
-def reporter(url: str) -> Any:
+def reporter(url: str, config: Config) -> Any:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return _module(url).reporter(url)
+    return _module(url).reporter(url, config.connect_timeout_seconds)
 
 
-def store(url: str) -> Any:
+def store(url: str, config: Config) -> Any:
     """Make the Store for a URL. Raises BadConfig."""
-    return _module(url).store(url)
+    return _module(url).store(url, config.connect_timeout_seconds)
 
 
 def _scheme(url: str) -> str:
