@@ -507,10 +507,13 @@ class Config:
     """How to come back after a lost connection. A policy's name and a mapping are taken as well."""
 
     signing_keys: Annotated[tuple[str, ...], _Secrets()] = ()
-    """Secrets of 32 bytes or more. The first signs messages, all verify them. Empty: no signatures."""
+    """Secrets of 32 bytes or more. The first signs messages, all verify them; what is not signed is refused.
+
+    Empty: no signatures.
+    """
 
     accept_pickle: Annotated[bool, _Flag()] = False
-    """Whether a worker runs pickled messages from the wire. Needs `signing_keys`."""
+    """Whether a worker reads pickled calls from a broker, and a caller pickled reports. Needs `signing_keys`."""
 
     handle_signals: Annotated[bool, _Flag()] = True
     """Whether `app.run()` reacts to SIGTERM and SIGINT."""

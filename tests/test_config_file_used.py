@@ -20,3 +20,24 @@ def test_a_changed_file_is_followed_and_a_bad_one_is_told(tmp_path):
         path.write_text("workers: many\n")
         assert events.get(10).code == "config.refused"
         assert app.config.workers == 2
+
+
+def test_new_signing_keys_hold_from_then_on(tmp_path):
+    old, new = "old key of thirty-two bytes or more", "new key of thirty-two bytes or more"
+    path = tmp_path / "dingo.yaml"
+    path.write_text(f"signing_keys: [{old}]\n")
+    url = f"memory://{tmp_path}"
+    with (
+        dingo.App(url, config=dingo.Config.from_yaml(path, watch=True)) as worker,
+        dingo.App(url, config=dingo.Config(signing_keys=[old])) as before,
+        dingo.App(url, config=dingo.Config(signing_keys=[new])) as after,
+    ):
+        for app in (worker, before, after):
+            app.register("add", lambda a, b: a + b)
+        events = worker.listen(origin=dingo.Origin.BRIDGE)
+        worker.start_worker()
+        assert before.call("add", 1, 2).result(10) == 3
+        path.write_text(f"signing_keys: [{new}, {old}]\n")
+        assert events.get(10).code == "config.changed"
+        assert after.call("add", 1, 2).result(10) == 3
+        assert before.call("add", 1, 2).result(10) == 3

@@ -462,7 +462,7 @@ class RemoteCaller:
         return Report(job.id, job.name, Status.FAILURE, failure=Failure.of(Code.BAD_RETURN, why))
 
     def _refuse_report(self, error: BadMessage) -> None:
-        self.hub.emit(Origin.STORE, Level.ERROR, "report.refused", f"a report was refused: {error}", error=error)
+        self.hub.emit(Origin.STORE, Level.ERROR, "report.refused", f"a report was refused: {error}", {"error": error})
 
     # -- what can be asked -------------------------------------------------------------------------
 

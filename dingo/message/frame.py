@@ -63,7 +63,7 @@ def decode(frame: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         header = _loads(frame[:end].decode())
     except (ValueError, RecursionError):
-        _refuse(frame)
+        raise _unreadable(frame) from None
     if not isinstance(header, dict):
         raise BadMessage("a message whose header is no JSON object")
     version = header.get("v")
@@ -79,13 +79,13 @@ def decode(frame: bytes) -> tuple[dict[str, Any], bytes]:
     return header, frame[end + 1 :]
 
 
-def _refuse(frame: bytes) -> NoReturn:
-    """Say why what should be a header is none."""
+def _unreadable(frame: bytes) -> BadMessage:
+    """Say why what should be a header is none. Raises BadMessage where it is not even that of a signed message."""
     inner = frame[SEAL_BYTES:]
     if frame[:1] == SIGNED != inner[:1]:
         header, _ = decode(inner)
-        raise NotForUs("a signed message, and here are no signing_keys to read it with", header)
-    raise BadMessage("a message whose header is no JSON: it is not dingo's, or was changed on its way")
+        return NotForUs("a signed message, and here are no signing_keys to read it with", header)
+    return BadMessage("a message whose header is no JSON: it is not dingo's, or was changed on its way")
 
 
 def _is_deep(header: dict[str, Any]) -> bool:
