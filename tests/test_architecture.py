@@ -11,6 +11,7 @@ ROOT = Path(dingo.__file__).parent
 
 # Each third-party package has one door.
 DOORS = {
+    "watchfiles": {"cli/reload.py"},
     "janus": {"channel.py"},
     "typeguard": {"marshaller/correction.py"},
     "cloudpickle": {"marshaller/pickle.py", "worker/child/cargo.py"},

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser.parse_args(argv, argparse.Namespace(argv=argv))
     if arguments.run is None:
         parser.print_help(sys.stderr)
         return WRONG

@@ -28,6 +28,7 @@ def add_to(commands: Any) -> None:
     worker.add_argument("--name", help="what this worker is called")
     worker.add_argument("--prefetch", type=int, metavar="N", help="how many tasks it holds at most")
     worker.add_argument("-l", "--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    worker.add_argument("--reload", action="store_true", help="start anew when a Python file here changes")
     worker.add_argument("--check", action="store_true", help="serve nothing: exit with 0 if a worker (--name) lives")
     worker.add_argument("--burst", action="store_true", help="end when the queues are empty")
 
@@ -45,6 +46,10 @@ def _check(arguments: argparse.Namespace) -> int:
 def _worker(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return _check(arguments)
+    if arguments.reload:
+        from dingo.cli.reload import watch  # noqa: PLC0415 - for development only
+
+        return watch(arguments.argv)
     from dingo.worker.serve import serve  # noqa: PLC0415 - only this command serves
 
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
