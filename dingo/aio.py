@@ -53,6 +53,18 @@ class Aio:
         """As `App.purge`."""
         return await asyncio.to_thread(self._app.purge, queue)
 
+    async def pause(self, queue: str) -> None:
+        """As `App.pause`."""
+        await asyncio.to_thread(self._app.pause, queue)
+
+    async def resume(self, queue: str) -> None:
+        """As `App.resume`."""
+        await asyncio.to_thread(self._app.resume, queue)
+
+    async def paused(self) -> list[str]:
+        """As `App.paused`."""
+        return await asyncio.to_thread(self._app.paused)
+
     async def flush(self, timeout: float | None = None) -> bool:
         """As `App.flush`."""
         return await asyncio.to_thread(self._app.flush, timeout)

@@ -35,7 +35,7 @@ from dingo.hooks import Hooks
 from dingo.inspection import CallInfo, WorkerInfo, info, worker_info
 from dingo.message.option import Option, OptionFields, laid_over
 from dingo.message.report import Status
-from dingo.plan import Plan, refusal
+from dingo.plan import EXECUTOR, Plan, refusal
 from dingo.registry import AsyncTask, Registration, Registry, Task
 from dingo.worker.context import Context, current, on_loop
 
@@ -367,7 +367,7 @@ class App:
             if lane is not None and home is self._bridge:
                 self._plan_of(lane)  # which starts the workers that its options ask for
             pool: OptionFields = {} if self.config.pool == "thread" else {"pool": "thread"}  # futures carry exceptions
-            registration = Registration("dingo.executor", fn, pool, None)
+            registration = Registration(EXECUTOR, fn, pool, None)
             plan = Plan(registration, {}, lane=lane)
             self._compile(plan, home)
             return plan
@@ -491,6 +491,24 @@ class App:
         """Cancel all calls that wait in a queue, delayed ones included; return how many."""
         bridge = self._opened()
         return sum(bridge.purge(call) for call in (*bridge.pending(queue), *bridge.delayed(queue)))
+
+    def pause(self, queue: str) -> None:
+        """Have nothing more of a queue started until it is resumed; what runs goes on.
+
+        Over a broker by no worker of the fleet, within about a second. Raises NotAttached (a backend that cannot
+        tell the workers), BrokerUnavailable, BadOption (an impossible name).
+        """
+        Option.of({"queue": queue})
+        self._opened().pause(queue)
+
+    def resume(self, queue: str) -> None:
+        """Have a paused queue go on. Raises as `pause`."""
+        Option.of({"queue": queue})
+        self._opened().resume(queue)
+
+    def paused(self) -> list[str]:
+        """List the queues that are paused. Raises NotAttached, BrokerUnavailable."""
+        return sorted(self._opened().paused())
 
     @property
     def aio(self) -> Aio:
@@ -771,7 +789,7 @@ class App:
         return self._hub
 
     def start_worker(self, queues: tuple[str, ...] = (), name: str = "") -> None:
-        """Begin to serve as a worker, from these queues (none: the default one). `name`: what its fleet calls it.
+        """Begin to serve as a worker, from these queues (none: the configured ones). `name`: what its fleet calls it.
 
         Raises NotAttached, BrokerUnavailable, BadConfig.
         """

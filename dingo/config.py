@@ -218,6 +218,42 @@ class _QueueName(_Kind):
         return value
 
 
+def queue_and_weight(text: str) -> tuple[str, float | None]:
+    """Read "NAME" or "NAME=WEIGHT". Raises BadConfig."""
+    name, equals, weight = text.strip().partition("=")
+    _accepted(f"queue {_shown(text)}: the name", _QueueName(), name)
+    if not equals:
+        return name, None
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BadConfig(f"queue {_shown(text)}: a weight must be a number over 0, as in 'orders=3'")
+    return name, number
+
+
+class _Queues(_Kind):
+    right = "a list of names of queues, each alone or with a weight, such as 'orders=3'"
+
+    @property
+    def right_as_text(self) -> str:
+        return "names of queues separated by commas, each alone or with a weight, such as 'orders=3,mails=1'"
+
+    def accept(self, value: object) -> object:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+            raise _Wrong
+        try:
+            for one in value:
+                queue_and_weight(one)
+        except BadConfig as error:
+            raise _Wrong(str(error)) from None
+        return tuple(value)
+
+    def read(self, text: str) -> object:
+        return [part.strip() for part in text.split(",")] if text else []
+
+
 class _Secrets(_Kind):
     different = f"each {LEAST_KEY_BYTES} bytes or longer and different from the others"
     right = f"a list of texts, {different}"
@@ -478,6 +514,9 @@ class Config:
 
     queue: Annotated[str, _QueueName()] = "default"
     """Name of the queue of calls that name no other."""
+
+    queues: Annotated[tuple[str, ...], _Queues()] = ()
+    """Queues that a worker serves, the first one first; by weights ("orders=3") each its share. Empty: `queue`."""
 
     prefetch: Annotated[int | None, _Maybe(_Whole(1))] = None
     """Messages that a worker takes from the broker ahead of running them. None: dingo chooses."""

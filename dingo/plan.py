@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from dingo.timer import Timer
     from dingo.worker.limits import Limit
 
+# What stands for the name of a task where there is none: a function was given to `as_executor`.
+EXECUTOR = "dingo.executor"
+
 
 class Plan:
     """How one task is called and run with one set of options."""
@@ -150,6 +153,11 @@ class Plan:
         # A worker's calls expire by their header, which the short way does not read.
         here = not (self.expires and self.bridge.carries)
         return HAS_GIL and isinstance(self.pool, ThreadPool) and in_time and here
+
+    @property
+    def is_called(self) -> bool:
+        """Whether it is for calls, which wait in a queue; else for functions given to `as_executor`."""
+        return self.name != EXECUTOR
 
     @property
     def asks_for_more(self) -> bool:

@@ -28,7 +28,7 @@ from dingo.message.report import Code, Report, Status
 from dingo.message.task import Header, TaskMessage
 from dingo.timer import Timer
 from dingo.worker.context import Context
-from dingo.worker.limits import Limit
+from dingo.worker.limits import Gate, Limit
 from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
@@ -86,6 +86,8 @@ class LocalBridge:
         self._led = threading.Condition()
         self._unique: dict[tuple[str, str], Result[Any]] = {}
         self._limits: dict[tuple[str, int | None, float | None], Limit] = {}
+        self._paused: set[str] = set()
+        self._gates: dict[tuple[str, Limit | None], Gate] = {}
         self._room = threading.Semaphore(config.max_pending) if config.max_pending is not None else None
         self._exit = contextlib.ExitStack()
         self._enter_lifespan(lifespan)
@@ -183,12 +185,37 @@ class LocalBridge:
             return [pool for pool in several if pool is not None]
 
     def limit_for(self, plan: Plan) -> Limit | None:
-        """Return the places of a task that has limits: the same for all calls with the same limits."""
+        """Return the places of a task that has limits, the same for all calls with the same ones; or a gate."""
         limits = (plan.option.max_concurrency, plan.option.rate_limit)
-        if limits == (None, None):
-            return None
+        limit = None
         with self._lock:
-            return self._limits.setdefault((plan.name, *limits), Limit(self.timer, *limits))
+            if limits != (None, None):
+                limit = self._limits.setdefault((plan.name, *limits), Limit(self.timer, *limits))
+            queue = plan.option.queue or self.config.queue
+            if queue in self._paused and plan.is_called:
+                return self._gates.setdefault((queue, limit), Gate(self.timer, limit))
+        return limit
+
+    def pause(self, queue: str) -> None:
+        """Start nothing more of a queue; what runs goes on."""
+        with self._lock:
+            self._paused.add(queue)
+        self._refresh(None)
+
+    def resume(self, queue: str) -> None:
+        """Go on with a queue."""
+        with self._lock:
+            self._paused.discard(queue)
+            keys = [key for key in self._gates if key[0] == queue]
+            gates = [self._gates.pop(key) for key in keys]
+        self._refresh(None)
+        for gate in gates:
+            gate.open()
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused."""
+        with self._lock:
+            return set(self._paused)
 
     def _enter_lifespan(self, lifespan: Callable[[], Any] | None) -> None:
         if lifespan is None:
@@ -422,7 +449,7 @@ class LocalBridge:
             if self.closed:
                 return []
             jobs = [job for pool in self._pools() for job in pool.peek()]
-            jobs += [job for limit in self._limits.values() for job in limit.waiting()]
+            jobs += [job for limit in (*self._limits.values(), *self._gates.values()) for job in limit.waiting()]
         return [job for job in jobs if not job.started and (queue is None or job.queue == queue)]
 
     def reconfigure(self, config: Config) -> None:
@@ -507,6 +534,8 @@ class LocalBridge:
         for job in self.delayed():
             self._drop(job)
             shut_down(job, _CLOSED)
+        for gate in list(self._gates.values()):  # what is paused does not run any more
+            gate.close(lambda job: shut_down(job, _CLOSED))
         if drain:
             for limit in self._limits.values():  # what waits for a place has it before the workers leave
                 limit.wait_empty(until)
@@ -559,7 +588,7 @@ class LocalBridge:
         self.closed = True
         self._lock = threading.RLock()
         jobs = {*self._delayed, *self._unique.values(), *self.directory.renew()}
-        for limit in self._limits.values():
+        for limit in (*self._limits.values(), *self._gates.values()):
             jobs.update(limit.renew())
         for pool in self._pools():
             pool.closed = True

@@ -26,6 +26,7 @@ from dingo.bridge.outage import Outage
 from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
 from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.bridge.short import Incoming, Known
+from dingo.bridge.turns import AT_ONCE, Turns
 from dingo.components import key_of, unpickles
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, UniqueCall, Verdict
 from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
@@ -152,7 +153,7 @@ class RemoteWorker(LocalBridge):
         self._suspect_running: RemoteJob | None = None
         self._claim_room = Room()
         self._known = Known()
-        self._queues: tuple[str, ...] = (config.queue,)
+        self._turns = Turns(config.queues or (config.queue,))
         self._plans: dict[tuple[str, str, bytes], Plan] = {}
         self._settles_reports = consumer is cast("Any", reporter)
         self._ledger: Ledger | None = getattr(reporter, "ledger", None)
@@ -168,7 +169,8 @@ class RemoteWorker(LocalBridge):
 
     def start(self, queues: tuple[str, ...] = (), name: str = "") -> None:
         """Begin to consume. `name`: what this worker is called in its fleet."""
-        self._queues = queues or self._queues
+        if queues:
+            self._turns = Turns(queues)
         self._io.start()
         self._keeper.start()
         if self._herald is not None:
@@ -178,7 +180,8 @@ class RemoteWorker(LocalBridge):
     def _card(self, name: str, since: float) -> dict[str, Any]:
         """Return what this worker says of itself."""
         return {
-            "w": name, "host": os.uname().nodename, "pid": os.getpid(), "since": since, "queues": list(self._queues),
+            "w": name, "host": os.uname().nodename, "pid": os.getpid(), "since": since,
+            "queues": list(self._turns.names),
             "tasks": sorted(self._names()), "workers": self._threads(), "busy": len(self._held),
         }  # fmt: skip
 
@@ -295,6 +298,8 @@ class RemoteWorker(LocalBridge):
 
     def _claim(self) -> None:
         room = self._claim_room.now(self._pools(), self.config) if self._claiming else 0
+        if self._turns.weighted:
+            room = min(room, AT_ONCE)
         # Asleep is set before the last look: whoever is done after it wakes the consumer.
         self._asleep = True
         if self._done or (self._places is not None and self._places.left):
@@ -307,18 +312,22 @@ class RemoteWorker(LocalBridge):
                 deliveries = self._consumer.claim(queues, room, wait)
                 self._dry = not deliveries
                 self._take_all(deliveries)
+                if self._turns.weighted:
+                    self._turns.took(self._turns.order(self._paused), map(self._queue_of_delivery, deliveries))
             elif wait:
                 self._consumer.claim((), 0, wait)
         finally:
             self._asleep = False
 
     def _queues_now(self) -> tuple[str, ...]:
-        queues = self._queues
-        if self._paused:
-            queues = tuple(queue for queue in queues if queue not in self._paused)
+        queues = self._turns.order(self._paused)
         if not self.named:
             return queues
         return tuple(queue_of(queue, name) for queue in queues for name in self._names())
+
+    def _queue_of_delivery(self, delivery: Delivery) -> str:
+        envelope = delivery.envelope
+        return envelope.queue.removesuffix(f".{envelope.name}") if self.named else envelope.queue
 
     def _take_all(self, deliveries: Iterable[Delivery]) -> None:
         now = monotonic()

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dingo.bridge.turns import Turns
 from dingo.cli.finding import find
 from dingo.cli.fleet import connected
 from dingo.cli.says import DONE, FAILED, command, say
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 def add_to(commands: Any) -> None:
     """Add the command of this module."""
     worker = command(commands, "worker", _worker, "serve as a worker until SIGTERM or SIGINT")
-    worker.add_argument("-Q", "--queues", default="", help="queues to serve, with commas; the first one first")
+    worker.add_argument(
+        "-Q",
+        "--queues",
+        default="",
+        metavar="A,B",
+        help="queues to serve, the first one first; A=3,B=1: each its share",
+    )
     worker.add_argument("-c", "--concurrency", type=int, metavar="N", help="how many threads or processes run tasks")
     worker.add_argument("--pool", choices=["thread", "process"], help="what runs plain functions")
     worker.add_argument("--name", help="what this worker is called")
@@ -58,6 +65,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     if not app.remote:
         raise BadConfig("a worker needs a broker: --broker URL, DINGO_BROKER=URL, or App(URL)")
     queues = tuple(one.strip() for one in arguments.queues.split(",") if one.strip())
+    Turns(queues)  # a wrong weight is told before anything is opened
     print(_banner(app, queues), file=sys.stderr)
     return serve(app, queues, name=arguments.name, burst=arguments.burst)
 
@@ -82,7 +90,7 @@ def _banner(app: App, queues: tuple[str, ...]) -> str:
     lines = [
         f"dingo {__version__}  {app.name}",
         f"  broker       {broker}",
-        f"  queues       {', '.join(queues or (config.queue,))}",
+        f"  queues       {', '.join(queues or config.queues or (config.queue,))}",
         f"  concurrency  {config.workers} {kind}",
         f"  tasks        {', '.join(app.names) or 'none'}",
     ]

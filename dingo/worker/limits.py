@@ -14,6 +14,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dingo.job import Job
     from dingo.timer import Timer
 
@@ -117,3 +119,41 @@ class Limit:
                     job.detail().place = self
                     job._plan.bridge.put_back(job)
                 heapq.heappop(self._queue)
+
+
+class Gate(Limit):
+    """Stands where a task's Limit does, or would, while its queue is paused: nobody gets in.
+
+    When the queue goes on, what waits here goes back to its pool, and from there by the Limit `behind` it.
+    """
+
+    def __init__(self, timer: Timer, behind: Limit | None) -> None:
+        super().__init__(timer, 0, None)
+        self._behind = behind
+        self._open_now = False
+        self._refuse: Callable[[Job], object] | None = None
+
+    def expect(self, job: Job) -> None:
+        """Count an accepted call where it will want a place."""
+        if self._behind is not None:
+            self._behind.expect(job)
+
+    def enter(self, job: Job) -> bool:
+        """Keep a call. One that comes after the opening goes on, one that comes after the closing ends."""
+        entered = super().enter(job)
+        if self._open_now:
+            self._admit()
+        if self._refuse is not None:
+            self.close(self._refuse)
+        return entered
+
+    def open(self) -> None:
+        """Let all go on: their plans have another limit now, or none."""
+        self._open_now = True
+        self._admit()
+
+    def close(self, refuse: Callable[[Job], object]) -> None:
+        """End what waits here, and whatever comes."""
+        self._refuse = refuse
+        for job in self.drain():
+            refuse(job)

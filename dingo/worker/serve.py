@@ -42,7 +42,7 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, bu
         _listen_to_signals(stop, force)
     app.start_worker(queues, name)
     app.await_shown(SHOWN)
-    where = ",".join(queues or (app.config.queue,))
+    where = ",".join(queues or app.config.queues or (app.config.queue,))
     print(f"ready {name} {where}", flush=True)  # noqa: T201 - what scripts wait for
     app.hub.emit(Origin.WORKER, Level.INFO, "worker.ready", f"{name} serves {where}")
     while not stop.wait(_LOOK):

@@ -162,3 +162,18 @@ def test_wrong_origins_and_local_apps_are_told(place):
     assert done.returncode == 2
     assert "no origin is called 'wrker'" in done.stderr
     assert run_cli(place, "workers", "shop:app", "--broker", "local").returncode == 2
+
+
+def test_pausing_and_resuming_a_queue_says_what_is_paused(place):
+    assert run_cli(place, "pause", "shop:app").stdout == "paused: default\n"
+    assert run_cli(place, "pause", "shop:app", "other").stdout == "paused: default, other\n"
+    assert run_cli(place, "resume", "shop:app").stdout == "paused: other\n"
+    assert run_cli(place, "resume", "shop:app", "other").stdout == "paused: nothing\n"
+    with dingo.App() as app:
+        assert app.paused() == []
+
+
+def test_a_wrong_weight_of_a_queue_exits_with_2(place):
+    done = run_cli(place, "worker", "shop:app", "-Q", "a=3,b=much")
+    assert done.returncode == 2
+    assert "a weight must be a number over 0" in done.stderr

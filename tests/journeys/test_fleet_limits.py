@@ -267,3 +267,74 @@ def test_a_key_registered_by_a_caller_that_died_before_it_sent_is_free_after_a_w
     assert follower.cancelled()
     assert app.call("job").result(PATIENCE) == "done"
     assert app._bridge._ledger.register(UniqueCall("job", "other", "1"), 1.0) == "1"
+
+
+# -- paused queues, and several --------------------------------------------------------------------------------------
+
+
+def test_a_paused_queue_is_served_by_no_worker_until_it_is_resumed(fleet):
+    gate, started, workers = threading.Event(), threading.Semaphore(0), [fleet(prefetch=3), fleet(prefetch=3)]
+
+    def hold() -> None:
+        started.release()
+        gate.wait(PATIENCE)
+
+    serve(workers, "hold", hold)
+    caller = workers[0]
+    results = [caller.call("hold") for _ in range(20)]
+    for _ in range(6):  # both hold all they can
+        assert started.acquire(timeout=PATIENCE)
+    caller.pause("default")
+    assert caller.paused() == ["default"]
+    until = time.monotonic() + PATIENCE
+    while not all(app._here._paused for app in workers):
+        assert time.monotonic() < until
+    gate.set()
+    while sum(result.done() for result in results) < 6:
+        assert time.monotonic() < until
+    assert not any(result.wait(0.5) for result in results[6:7])
+    assert len(caller.pending("default")) == 14
+    elsewhere = caller.options(queue="elsewhere").call("hold")
+    caller.resume("default")
+    for result in results:
+        result.result(PATIENCE)
+    assert not elsewhere.done()
+
+
+def test_what_was_claimed_and_not_started_goes_back_when_its_queue_is_paused(fleet):
+    gate, started, worker = threading.Event(), threading.Semaphore(0), fleet(prefetch=10)
+
+    def hold() -> None:
+        started.release()
+        gate.wait(PATIENCE)
+
+    serve([worker], "hold", hold)
+    results = [worker.call("hold") for _ in range(10)]
+    for _ in range(4):
+        assert started.acquire(timeout=PATIENCE)
+    until = time.monotonic() + PATIENCE
+    while len(worker._here._held) < 10:
+        assert time.monotonic() < until
+    worker.pause("default")
+    while len(worker.pending("default")) < 6:
+        assert time.monotonic() < until
+    gate.set()
+    worker.resume("default")
+    for result in results:
+        result.result(PATIENCE)
+
+
+def test_queues_with_weights_get_their_shares(fleet):
+    order, worker = [], fleet(prefetch=4, queues=("a=3", "b=1"))
+
+    def job(queue: str) -> None:
+        order.append(queue)
+
+    worker.register("job", job)
+    results = [worker.options(queue=queue).call("job", queue) for queue in "b" * 100 + "a" * 100]
+    assert worker.flush(PATIENCE)
+    worker.start_worker()
+    for result in results:
+        result.result(PATIENCE)
+    assert 10 <= order[:60].count("b") <= 20  # 15, but for what four threads make of the order
+    assert sorted(order) == ["a"] * 100 + ["b"] * 100
