@@ -6,7 +6,7 @@ import contextlib
 import select
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import sqlalchemy
@@ -15,9 +15,6 @@ from sqlalchemy.dialects.postgresql import insert
 from dingo.errors import BrokerUnavailable
 from dingo.store.mail import key_of
 from dingo.store.sql import Database, Kind, SqlReporter, SqlStore, results
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # What is sent is acknowledged, and what is idle answers, within this time, or the connection is dead (seconds).
 _SILENCE = 15
@@ -80,12 +77,12 @@ class PostgresqlStore(SqlStore):
         self._listening: tuple[Any, bytes] | None = None
         self._rung = False
 
-    def open(self, emit: Callable[..., None]) -> None:
-        """Connect, and make the tables if they are not there. Raises BrokerUnavailable, BadConfig."""
+    def _connected(self) -> None:
+        super()._connected()
         self._bells = socket.socketpair()
         for one in self._bells:
             one.setblocking(False)
-        super().open(emit)
+        self._listening = None
 
     def collect(self, reply: str, wait: float) -> list[bytes]:
         """Return the packs of new reports for this address. Raises BrokerUnavailable."""
@@ -148,7 +145,6 @@ class PostgresqlStore(SqlStore):
         """Delete what was handed out, and close the connections."""
         super().close()
         bells, self._bells = self._bells, None
-        self._listening = None
         for one in bells or ():
             one.close()
 

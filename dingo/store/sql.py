@@ -321,8 +321,12 @@ class SqlStore(Apart):
         """Connect, and make the tables if they are not there. Raises BrokerUnavailable, BadConfig."""
         del emit
         if self._database.open():
-            self._line = Line(self._database, alone=True)
-            self._handed = []
+            self._connected()
+
+    def _connected(self) -> None:
+        """Begin anew, in this process."""
+        self._line = Line(self._database, alone=True)
+        self._handed = []
 
     def _take(self, connection: sqlalchemy.Connection, key: bytes) -> list[bytes]:
         """Delete what was handed out before, and return what there is now."""
