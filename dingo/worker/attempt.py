@@ -35,7 +35,7 @@ class Attempt:
     The end of the function and the end of its time may come together: `claim` says for whom of the two.
     """
 
-    __slots__ = ("_alarm", "_place", "_rivals", "_until", "args", "job", "stopping")
+    __slots__ = ("_alarm", "_place", "_rivals", "_until", "args", "job", "left", "stopping")
 
     def __init__(self, job: Job, args: tuple[Any, ...]) -> None:
         self.job = job
@@ -44,6 +44,7 @@ class Attempt:
         self._place: Leavable | None = None  # where it has a place, to be given back when the function has returned
         self._rivals: list[None] = []  # with a time limit: one item, for who is first
         self.stopping = False  # its time is over and the pool is stopping the function
+        self.left = False  # and has given that up: the call has ended or goes on without it
 
     @classmethod
     def begin(cls, job: Job, out_of_time: Callable[[Attempt], object]) -> Attempt | None:
@@ -140,13 +141,17 @@ class Attempt:
         if delay is not None:
             self._sleep(delay)
 
-    def out_of_time(self) -> None:
-        """Its time is over (that is claimed), but its thread cannot be stopped.
+    def returned(self) -> None:
+        """A function that could not be stopped has returned at last: nobody waits for it."""
+        self._ended()
+
+    def out_of_time(self, why: str = "its thread runs on") -> None:
+        """Its time is over (that is claimed), but its function cannot be stopped.
 
         A retry would run beside the first run, so there is one only where the policy names TimeoutError.
         """
         job, aside = self.job, self.job._plan.bridge.aside
-        fault = self._timeout_fault("its thread runs on")
+        fault = self._timeout_fault(why)
         policy = job._plan.option.retry
         if policy is not None and policy.names_timeout:
             aside.do(self._settle_and_sleep, fault)  # hooks may take their time: not on the timer's thread

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from dingo.job import Job
 
 
+# How long a task may take to end that was stopped because its time is over (seconds). One that swallows its
+# cancellation or cleans up for longer ends TIMEOUT as in a thread: its function runs on, unseen.
+STOPPING_SECONDS = 5.0
+
+
 class LoopPool:
     """`count` event loops, each on its own thread, that share the calls put here."""
 
@@ -228,7 +233,8 @@ class _Line:
             )  # fmt: skip
             job.finish(Status.FAILURE, Fault(Code.EXCEPTION, error))
         finally:
-            self.tasks.pop(job, None)
+            if self.tasks.get(job) is asyncio.current_task():  # else it runs again beside a task that did not stop
+                del self.tasks[job]
             if self._stopping:
                 self._end_if_idle()
 
@@ -236,17 +242,26 @@ class _Line:
         try:
             value = await job._plan.run(*attempt.args, **(job._kwargs or {}))
         except BaseException as error:
-            if attempt.stopping:
-                attempt.stopped()
+            if not attempt.stopping:
+                attempt.fail(without_our_frame(error))
                 return
-            attempt.fail(without_our_frame(error))
         else:
-            if attempt.stopping:
-                attempt.stopped()
-            else:
+            if not attempt.stopping:
                 attempt.succeed(value)
+                return
+        if attempt.left:
+            attempt.returned()
+        else:
+            attempt.stopped()
 
     def _stop_attempt(self, attempt: Attempt) -> None:
         if attempt.claim():
             attempt.stopping = True
             self._cancel(attempt.job)
+            self.loop.call_later(STOPPING_SECONDS, self._leave, attempt, self.tasks.get(attempt.job))
+
+    def _leave(self, attempt: Attempt, task: asyncio.Task[None] | None) -> None:
+        """End the call of a task that does not stop."""
+        if task is not None and not task.done():
+            attempt.left = True
+            attempt.out_of_time("its task does not stop")
