@@ -4,10 +4,12 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import rabbit
+from servers import redis_server  # noqa: F401 - a fixture
 
 import dingo
 from dingo.contracts import Settlement
@@ -212,6 +214,88 @@ def test_retries_delays_and_refusals_in_one_process(app):
         far.cancel()
     with pytest.raises(dingo.NotAttached, match="backend"):
         app.pending()
+
+
+@pytest.fixture
+def counted(node, redis_server):  # noqa: F811
+    """Make apps with RabbitMQ for the tasks and Redis for the rest; all are closed with the test."""
+    redis_server.flush()
+    apps, queue = [], f"counted-{next(_numbers)}"
+
+    def make():
+        apps.append(dingo.App(node.url, backend=redis_server.url, config=dingo.Config(workers=4, queue=queue)))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        app.close(10, drain=False)
+
+
+def test_limits_and_unique_calls_are_counted_by_another_backend(counted):
+    most, now, lock, starts, gate = [0], [0], threading.Lock(), [], threading.Event()
+
+    def alone(number: int) -> int:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.001)
+        with lock:
+            now[0] -= 1
+        return number
+
+    def only(number: int) -> int:
+        gate.wait(PATIENCE)
+        return number
+
+    apps = [counted(), counted()]
+    for app in apps:
+        app.register("alone", alone, max_concurrency=1)
+        app.register("paced", lambda: starts.append(time.time()), rate_limit="20/s")
+        app.register("only", only, unique=True)
+        app.start_worker()
+    caller = apps[0]
+    first, again, elsewhere = caller.call("only", 1), caller.call("only", 1), apps[1].call("only", 1)
+    assert again is first
+    assert elsewhere.id == first.id
+    results = [caller.call("alone", number) for number in range(20)]
+    paced = [caller.call("paced") for _ in range(20)]
+    assert [result.result(PATIENCE) for result in results] == list(range(20))
+    assert most == [1]
+    for result in paced:
+        result.result(PATIENCE)
+    assert starts[-1] - starts[0] >= (19 - 1) / 20 - 0.1
+    gate.set()
+    assert [first.result(PATIENCE), elsewhere.result(PATIENCE)] == [1, 1]
+    assert caller.call("only", 1).id != first.id
+
+
+def test_a_queue_of_rabbitmq_is_paused_through_another_backend(counted):
+    app = counted()
+    app.register("add", lambda a, b: a + b)
+    app.start_worker()
+    assert app.call("add", 1, 2).result(PATIENCE) == 3
+    app.pause(app.config.queue)
+    until = time.monotonic() + PATIENCE
+    while not app._here._paused:
+        assert time.monotonic() < until
+    result = app.call("add", 3, 4)
+    assert not result.wait(1.0)
+    app.resume(app.config.queue)
+    assert result.result(PATIENCE) == 7
+
+
+@pytest.mark.parametrize("option", [{"unique": True}, {"rate_limit": "1/s"}, {"max_concurrency": 1}])
+def test_what_rabbitmq_alone_cannot_count_is_refused(node, option):
+    with dingo.App(node.url) as app:
+        app.register("job", lambda: None, **option)
+        with pytest.raises(dingo.NotAttached, match="backend=") as caught:
+            app.call("job")
+        assert str([*option][0]) in str(caught.value)
+        with pytest.raises(dingo.NotAttached, match="backend="):
+            app.pause("default")
+        if "unique" not in option:
+            with pytest.raises(dingo.NotAttached, match="backend="):
+                app.start_worker()
 
 
 @pytest.fixture(scope="module")
