@@ -6,10 +6,11 @@ import threading
 
 import pytest
 from databases import memcached, mongodb, mysql, postgresql
+from rabbit import amqp_node
 
 import dingo
 
-__all__ = ["memcached", "mongodb", "mysql", "postgresql"]  # fixtures: one server of a kind for all tests
+__all__ = ["amqp_node", "memcached", "mongodb", "mysql", "postgresql"]  # fixtures: one server of a kind for all tests
 
 PATIENCE = 10.0  # how long a test waits for a fact before it fails
 

@@ -180,3 +180,10 @@ def running_node(settings="", advanced=""):
         yield node
     finally:
         node.remove()
+
+
+@pytest.fixture(scope="session")
+def amqp_node():
+    """A node that all tests of the session share."""
+    with running_node() as node:
+        yield node

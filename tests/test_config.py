@@ -350,6 +350,8 @@ def test_an_empty_environment_gives_the_defaults():
         ("DINGO_SIGNING_KEYS", f"{KEY}, {OTHER_KEY}", "signing_keys", (KEY, OTHER_KEY)),
         ("DINGO_SIGNING_KEYS", "", "signing_keys", ()),
         ("DINGO_RECONNECT", "fixed", "reconnect", Reconnect("fixed")),
+        ("DINGO_TRANSPORT_OPTIONS", '{"region": "eu-north-1"}', "transport_options", {"region": "eu-north-1"}),
+        ("DINGO_TRANSPORT_OPTIONS", "", "transport_options", {}),
     ],
 )
 def test_a_variable_sets_its_field(variable, text, name, value):
@@ -376,6 +378,8 @@ def test_text_for_false(text):
         pytest.param("DINGO_WORKERS", "9" * 5000, id="huge"),
         ("DINGO_KEEP_RESULT", "nan"),
         ("DINGO_KEEP_RESULT", "an hour"),
+        ("DINGO_TRANSPORT_OPTIONS", "region=eu"),
+        ("DINGO_TRANSPORT_OPTIONS", "[1]"),
         ("DINGO_ACCEPT_PICKLE", "maybe"),
         ("DINGO_SIGNING_KEYS", f"{KEY},"),
         ("DINGO_RECONNECT", "linear"),

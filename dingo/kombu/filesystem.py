@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+from collections import deque
 from pathlib import Path
 from queue import Empty
 from time import monotonic
@@ -29,6 +30,8 @@ from dingo.kombu.keeping import Keeping
 
 # How often a reader looks for dead ones (seconds).
 REAP_EVERY = 1.0
+# A list of the folder is good for so long, unless all it names has been fetched (seconds).
+LIST_FOR = 0.1
 
 _numbers = itertools.count()
 
@@ -42,6 +45,8 @@ class Channel(Keeping, stock.Channel):  # type: ignore[misc]
         self._mine: Path | None = None
         self._lock: Any = None
         self._reaped = 0.0
+        self._listed = 0.0
+        self._names: dict[str, deque[str]] = {}
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
         del kwargs
@@ -56,17 +61,26 @@ class Channel(Keeping, stock.Channel):  # type: ignore[misc]
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         del timeout
         self._reap()
-        ending = f"{queue}.msg"
-        folder = Path(self.data_folder_in)
-        for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are all it takes
-            if name.partition(".")[2] == ending:
-                path = self._place() / name
-                try:
-                    (folder / name).rename(path)
-                except FileNotFoundError:
-                    continue  # another was faster
-                return self._read(path)
+        if not self._names.get(queue) or monotonic() - self._listed > LIST_FOR:
+            self._list()
+        names = self._names.get(queue, ())
+        while names:
+            path = self._place() / names[0]
+            try:
+                (Path(self.data_folder_in) / names.popleft()).rename(path)
+            except FileNotFoundError:
+                continue  # another was faster
+            return self._read(path)
         raise Empty
+
+    def _list(self) -> None:
+        """Note which messages wait in which queue, in their order."""
+        self._listed = monotonic()
+        self._names = {}
+        for name in sorted(os.listdir(self.data_folder_in)):  # noqa: PTH208 - names are all it takes
+            _, _, ending = name.partition(".")
+            if ending.endswith(".msg"):
+                self._names.setdefault(ending.removesuffix(".msg"), deque()).append(name)
 
     def _read(self, path: Path) -> Any:
         try:

@@ -238,12 +238,16 @@ class Channel(Keeping, virtual.Channel):  # type: ignore[misc]
     # -- settling --------------------------------------------------------------------------------------------------
 
     def _acknowledge(self, tag: str) -> None:
-        if (delivery := self._claimed.pop(tag, None)) is not None:
-            self._settle(delivery, Verdict.ACK)
+        self._end(tag, Verdict.ACK)
 
     def _give_back(self, tag: str) -> None:
-        if (delivery := self._claimed.pop(tag, None)) is not None:
-            self._settle(delivery, Verdict.RETURN)
+        self._end(tag, Verdict.RETURN)
+
+    def _end(self, tag: str, verdict: Verdict) -> None:
+        """Settle what is held; where the broker does not answer, it is held still, and may be settled again."""
+        if tag in self._claimed:
+            self._settle(self._claimed[tag], verdict)
+            del self._claimed[tag]
 
     def _settle(self, delivery: Delivery, verdict: Verdict) -> None:
         self._worker.wake()  # another thread may be waiting for messages

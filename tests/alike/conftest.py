@@ -10,7 +10,6 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-import rabbit
 from conftest import PATIENCE
 from servers import redis_server
 
@@ -64,12 +63,6 @@ class Both:
     def close(self):
         self.caller.close(timeout=5, drain=False)
         self.worker.close(timeout=5, drain=False)
-
-
-@pytest.fixture(scope="session")
-def amqp_node():
-    with rabbit.running_node() as node:
-        yield node
 
 
 @pytest.fixture(scope="session", params=MODES)

@@ -10,28 +10,21 @@ import time
 
 import kombu
 import pytest
-import rabbit
-from servers import free_port, redis_server
+from servers import free_port, own_redis, redis_server
 
 import dingo
 import dingo.kombu
 
-__all__ = ["redis_server"]
+__all__ = ["own_redis", "redis_server"]
 
 PATIENCE = 30.0
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def node():
-    with rabbit.running_node() as node:
-        yield node
-
-
 @pytest.fixture(params=["sqlite", "redis", "amqp"])
 def url(request, tmp_path):
     if request.param == "amqp":
-        return f"dingo+{request.getfixturevalue('node').url}"
+        return f"dingo+{request.getfixturevalue('amqp_node').url}"
     if request.param == "redis":
         server = request.getfixturevalue("redis_server")
         server.flush()
@@ -39,12 +32,8 @@ def url(request, tmp_path):
     return f"dingo+sqlite:///{tmp_path}/jobs.db"
 
 
-@pytest.fixture
-def virtual(url):
-    """A URL over which our own components carry the messages."""
-    if "amqp" in url:
-        pytest.skip("RabbitMQ does this itself")
-    return url
+# Where our own components carry the messages.
+virtual = pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
 
 
 @pytest.fixture
@@ -161,7 +150,8 @@ def test_what_needs_no_acknowledgement_is_gone_and_what_is_held_comes_back_at_th
     assert take(connect(), name, 1) == ["held"]
 
 
-def test_queues_are_counted_purged_and_ordered_by_priority(connect, virtual, name):
+@virtual
+def test_queues_are_counted_purged_and_ordered_by_priority(connect, name):
     connection = connect()
     queue = connection.SimpleQueue(name)
     for priority in (4, 0, 9):
@@ -213,7 +203,8 @@ def test_what_a_killed_process_held_comes_to_another(connect, name, holder):
     message.ack()
 
 
-def test_what_a_live_process_holds_comes_to_nobody_however_long(connect, virtual, name, holder):
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+def test_what_a_live_process_holds_comes_to_nobody_however_long(connect, name, holder):
     """Longer than the lease, while its own thread waits for something else."""
     queue = connect().SimpleQueue(name)
     queue.put("held")
@@ -241,7 +232,8 @@ def test_messages_of_kombu_and_tasks_of_dingo_do_not_meet(connect, url):
             queue.get(timeout=0.2)
 
 
-def test_another_thread_may_acknowledge_while_one_waits(connect, virtual, name):
+@virtual
+def test_another_thread_may_acknowledge_while_one_waits(connect, name):
     connection = connect()
     queue = connection.SimpleQueue(name)
     queue.put(1)
@@ -252,6 +244,24 @@ def test_another_thread_may_acknowledge_while_one_waits(connect, virtual, name):
         queue.get(timeout=1.0)
     thread.join(PATIENCE)
     assert not connection.default_channel._claimed
+
+
+def test_what_could_not_be_acknowledged_is_held_and_acknowledged_later(own_redis, name):
+    server = own_redis("--appendonly", "yes", "--appendfsync", "always")
+    with kombu.Connection(f"dingo+{server.url}") as connection:
+        queue = connection.SimpleQueue(name)
+        queue.put(1)
+        message = queue.get(timeout=PATIENCE)
+        server.kill()
+        for broken in (message.ack, lambda: queue.put(2)):
+            with pytest.raises(connection.connection_errors):
+                broken()
+        server.start()
+        message.ack()
+        queue.put(3)
+    with kombu.Connection(f"dingo+{server.url}") as connection:
+        assert take(connection, name, 1) == [3]
+        assert connection.SimpleQueue(name).qsize() == 0
 
 
 @pytest.mark.parametrize("first", ["dingo.kombu", "kombu.transport"])
