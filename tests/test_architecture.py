@@ -52,6 +52,14 @@ def test_each_third_party_package_is_imported_behind_its_own_door_only():
     assert strangers == set()
 
 
+def test_nothing_is_ever_decompressed_and_pickles_are_read_in_two_places_only():
+    """Of what a broker brings, an inflated body would be a bomb; a pickle runs code."""
+    unpackers = {"zlib", "gzip", "bz2", "lzma", "zstandard", "zipfile", "tarfile", "brotli", "marshal", "shelve"}
+    assert {(file, package) for file, package in _imports() if package in unpackers} == set()
+    pickles = {file for file, package in _imports() if package in {"pickle", "cloudpickle"}}
+    assert pickles == {"marshaller/pickle.py", "worker/child/cargo.py"}
+
+
 def test_importing_dingo_imports_no_broker_no_web_and_no_command_line_library():
     code = "import sys, dingo; print(*{name.partition('.')[0] for name in sys.modules})"
     modules = set(

@@ -612,7 +612,10 @@ def _read_properties(flags: int, data: bytes) -> tuple[str, str, str, dict[str, 
             at = end
         else:
             at += size
-    return headers.get(_ID, texts.get(7, "")), headers.get(_NAME, texts.get(5, "")), texts.get(9, ""), headers
+    call_id, name = headers.get(_ID, texts.get(7, "")), headers.get(_NAME, texts.get(5, ""))
+    if not (isinstance(call_id, str) and isinstance(name, str)):  # of a program that is not dingo
+        call_id = name = ""
+    return call_id, name, texts.get(9, ""), headers
 
 
 # -- queues ---------------------------------------------------------------------------------------------------

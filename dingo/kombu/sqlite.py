@@ -303,6 +303,8 @@ class SqliteWorker:
                 ).fetchall()
                 rows.sort(key=lambda row: (row[5], row[0]))
                 for seq, fence, id, name, of, rank, reply, frame, suspect, starts in rows:
+                    if not (type(frame) is bytes and type(id) is type(name) is type(reply) is str):
+                        id, name, reply, frame = str(id), str(name), "", b""  # noqa: PLW2901 - another program's
                     envelope = Envelope(of, id, name, frame, 9 - rank, None, reply)
                     claimed.append(Delivery(envelope, (seq, fence), bool(suspect), starts))
         return claimed

@@ -3,11 +3,17 @@
 The hostile bytes are put straight onto the real queues; the caller and the worker are apps in this process.
 """
 
+import contextlib
 import itertools
 import pickle
+import sqlite3
 import time
+import zlib
+from urllib.parse import urlsplit
 
+import amqp as stock
 import pytest
+import redis
 from conftest import PATIENCE
 
 import dingo
@@ -374,6 +380,51 @@ def test_hostile_bytes_are_refused_and_the_worker_goes_on(ends):
     assert [name for name, one in answers.items() if one is None or one.failure.code is not Code.BAD_MESSAGE] == []
     assert {told(worker, "message.refused").payload["id"] for _ in ids} == set(ids)
     assert worker.call("add", 2, 3).result(PATIENCE) == 5
+
+
+@pytest.mark.parametrize("mode", ["sqlite", "redis", "amqp"], indirect=True, scope="session")
+def test_what_another_program_writes_into_the_queue_stops_nobody(ends, mode):
+    app = ends.app()
+    first = app.call("add", 1, 1)
+    assert app.flush(PATIENCE)  # the queue is there
+    count = {"sqlite": _into_sqlite, "redis": _into_redis, "amqp": _into_amqp}[mode.name](ends)
+    app.start_worker()
+    for _ in range(count):
+        told(app, "message.refused")
+    assert first.result(PATIENCE) == 2
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
+
+
+def _into_sqlite(ends):
+    rows = [("7", "add", "text"), ("a", "", b""), ("", "add", b"\xff"), (b"\xff", b"\xff", b""), ("b", "add", 7)]
+    with contextlib.closing(sqlite3.connect(ends.url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.executemany(
+            "INSERT INTO tasks (id, name, queue, rank, reply, frame) VALUES (?, ?, ?, 5, 'reply.nobody', ?)",
+            [(id, name, ends.queue, frame) for id, name, frame in rows],
+        )
+    return len(rows)
+
+
+def _into_redis(ends):
+    bodies = [{"d": b"no"}, {"other": b"?"}, {"d": b"\xff" * 12}]
+    with redis.Redis.from_url(ends.url) as client:
+        for body in bodies:
+            client.xadd(f"dingo:{{{ends.queue}}}:tasks:4", body)
+    return len(bodies)
+
+
+def _into_amqp(ends):
+    parts = urlsplit(ends.url)
+    bomb = zlib.compress(b"0" * 100_000_000)
+    messages = [
+        stock.Message(b""), stock.Message(b"?", content_type="text/plain", reply_to="nowhere", correlation_id="7"),
+        stock.Message(b"?", application_headers={"x-dingo-starts": "many", "x-dingo-due": -1, "x-dingo-id": [1]}),
+        stock.Message(bomb, content_encoding="gzip", application_headers={"compression": "application/x-gzip"}),
+    ]  # fmt: skip
+    with stock.Connection(f"{parts.hostname}:{parts.port}") as connection:
+        for message in messages:
+            connection.channel().basic_publish(message, routing_key=f"dingo.{ends.queue}.4")
+    return len(messages)
 
 
 @over_brokers
