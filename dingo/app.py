@@ -76,6 +76,8 @@ class App:
         self.config = Config() if config is None else config
         self.broker: str | None = None
         """The URL it is connected to, if it was connected by one."""
+        self.backend: str | None = None
+        """The URL of its store of results: the broker's, unless there is another."""
         self.modules: tuple[str, ...] = tuple(include)
         """Modules of tasks, imported by `run()` and the `dingo` commands."""
         self._lock = threading.RLock()
@@ -553,7 +555,7 @@ class App:
         herald = kombu.herald(broker, self.config) or kombu.herald(backend, self.config)
         if herald is not None and self._parts.get(Role.HERALD) is None:
             self.use(herald)
-        self.broker = broker
+        self.broker, self.backend = broker, backend
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
         broker = broker or self.config.broker or os.environ.get("DINGO_BROKER") or None
@@ -782,6 +784,10 @@ class App:
     def names(self) -> list[str]:
         """The names of all registered tasks."""
         return [one.name for one in self._registry]
+
+    def task_queues(self) -> list[tuple[str, str | None]]:
+        """Return the name and the queue of each registered task; None: the default one."""
+        return [(one.name, one.option.queue) for one in self._registry]
 
     @property
     def hub(self) -> Hub:

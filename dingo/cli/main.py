@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from dingo.cli import calls, fleet, queues, worker
+from dingo.cli import calls, doctor, fleet, queues, worker
 from dingo.cli.finding import WrongModule
 from dingo.cli.says import FAILED, UNREACHABLE, WRONG, say
 from dingo.errors import BadConfig, BrokerUnavailable, DingoError
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dingo", description="An in-process job pool that becomes a task queue.")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (worker, calls, queues, fleet):
+    for group in (worker, calls, queues, fleet, doctor):
         group.add_to(commands)
     return parser

@@ -521,10 +521,10 @@ class Link:
             self._connection.collect()
 
 
-def plain_connection(address: Address, connect_seconds: float) -> Any:
-    """Connect by py-amqp alone: for what is rare and needs no speed."""
+def plain_connection(address: Address, connect_seconds: float, blocked: Callable[[str], None] | None = None) -> Any:
+    """Connect by py-amqp alone: for what is rare and needs no speed. `blocked`: told why the server takes nothing."""
     connection = amqp.Connection(
-        heartbeat=HEARTBEAT, read_timeout=PATIENCE, write_timeout=PATIENCE,
+        heartbeat=HEARTBEAT, on_blocked=blocked, read_timeout=PATIENCE, write_timeout=PATIENCE,
         **{"connect_timeout": connect_seconds, **address.options},
     )  # fmt: skip
     try:
@@ -533,6 +533,9 @@ def plain_connection(address: Address, connect_seconds: float) -> Any:
         connection.collect()
         raise
     return connection
+
+
+NotFound: type[Exception] = amqp.NotFound
 
 
 def message(body: bytes, **properties: Any) -> Any:

@@ -58,7 +58,7 @@ def herald(url: str, config: Config | None = None) -> Any:
     if parts.scheme == "sqlite":
         from dingo.kombu.heralds.sqlite import SqliteHerald  # noqa: PLC0415 - on demand
 
-        return SqliteHerald(_path(url))
+        return SqliteHerald(path_of(url))
     if parts.scheme in {"amqp", "amqps"}:
         from dingo.kombu.heralds.amqp import AmqpHerald  # noqa: PLC0415 - on demand
 
@@ -76,7 +76,7 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
     if parts.scheme == "memory":
         return lambda part, _config: _memory(part, parts.netloc + parts.path)
     if parts.scheme == "sqlite":
-        return lambda part, config: _sqlite(part, _path(url), config)
+        return lambda part, config: _sqlite(part, path_of(url), config)
     if parts.scheme in {"amqp", "amqps"}:
         return lambda part, config: _amqp(part, url, config)
     if parts.scheme in {"redis", "rediss"}:
@@ -92,7 +92,8 @@ def _maker(url: str) -> Callable[[str, Config], Any]:
     return lambda part, config: _stock(part, url, config)
 
 
-def _path(url: str) -> str:
+def path_of(url: str) -> str:
+    """Return the path in an sqlite URL, "" for none."""
     parts = urlsplit(url)
     return unquote(parts.path[1:]) if not parts.netloc else ""
 
