@@ -116,6 +116,7 @@ def _drain(broker, times=None):
             Target(dingo, "enqueue", "at least", 3, peers),
             *(Target(dingo, key, "at least", times, peers) for key in ("one", "two") if times),
         ),
+        peers_share=0.5,
     )
 
 
@@ -127,7 +128,7 @@ def _delayed(broker):
         contestants=rivals(broker),
         metrics=(Metric("per_second", "jobs/s"),),
         targets=(Target(DINGO[broker], "per_second", "at least", 6, peers_of(broker)),),
-        peers_share=0.25,
+        peers_share=0.15,
     )
 
 

@@ -17,7 +17,7 @@ import time
 from stage import HERE, Crash, Delay, Stage, cpu, resident
 
 WARM_UP = 300
-LATENCIES = 500
+LATENCIES = 300
 PROBE = 50
 IDLE_SECONDS = 10
 SETTLE_SECONDS = 0.3

@@ -155,7 +155,8 @@ class Stage:
             urls["BENCH_REDIS"] = urls["BENCH_URL"] = self._url(self.servers.redis, delay)
         if self.peer.broker == "amqp":
             urls["BENCH_URL"] = self._url(self.servers.rabbit, delay)
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("DINGO_")}
+        # Compiled modules are kept: installed libraries have theirs, and a checkout shall not be worse off.
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("DINGO_", "PYTHONDONTWRITE"))}
         return {
             **clean, **urls, "BENCH_CONTESTANT": self.peer.name, "BENCH_MARKS": str(self.place / "marks"),
             "PYTHONPATH": f"{HERE}:{ROOT}", "DINGO_BROKER": urls["BENCH_URL"], "RQ_REDIS_URL": urls["BENCH_URL"],
