@@ -496,10 +496,9 @@ class LocalBridge:
 
     def cancel(self, job: Job) -> bool:
         """Withdraw a call that waits; end one that runs and, but in a thread, stop its function."""
+        running = job.ended or job.start() is None  # the start first: then no worker can begin with it any more
         if not job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, "the call was cancelled")):
             return False
-        running = job.started
-        job.start()
         self._drop(job)
         self._leads_on_no_more(job)
         pool = job._plan.pool

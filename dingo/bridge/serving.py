@@ -237,9 +237,9 @@ class RemoteWorker(LocalBridge):
 
     def cancel(self, job: Job) -> bool:
         """End a job that was cancelled from afar; stop it where its pool can."""
+        running = job.ended or job.start() is None
         if not job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, "the call was cancelled")):
             return False
-        running = job.start() is None
         pool = job._plan.pool
         if running and not isinstance(pool, ThreadPool):
             pool.interrupt(job)
