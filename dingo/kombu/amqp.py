@@ -1158,6 +1158,14 @@ class AmqpWorker(_Part):
         super().close()
 
 
+class AmqpReporter(AmqpWorker):
+    """Reporter alone, where the tasks go another way: nothing is lost with its connection, so it needs no heartbeat."""
+
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        super().__init__(url, 0.0, connect_seconds)
+        self._heartbeat = 0
+
+
 def _count(message: _Message, header: str) -> int:
     """Return a number from the headers; whoever may publish may also have written nonsense."""
     value = message.headers.get(header, 0)

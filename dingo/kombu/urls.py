@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _KNOWN = "amqp://host/vhost, redis://host:6379/0, sqlite:///file.db, memory://name, or any other that kombu knows"
 
 
+# A worker is Consumer and Reporter in one; most are the Reporter too where the tasks go another way.
+_WORKING = ("worker", "reporter")
+
+
 def producer(url: str, config: Config | None = None) -> Any:
     """Make the Producer for a URL. Raises BadConfig."""
     return _maker(url)("producer", config or Config())
@@ -41,7 +45,9 @@ def keeps_apart(url: str) -> bool:
 
 def reporter(url: str, config: Config | None = None) -> Any:
     """Make the Reporter for the URL of a backend: of a broker, what is its worker too. Raises BadConfig."""
-    return stores.reporter(url, config or Config()) if stores.knows(url) else worker(url, config)
+    if stores.knows(url):
+        return stores.reporter(url, config or Config())
+    return _maker(url)("reporter", config or Config())
 
 
 def store(url: str, config: Config | None = None) -> Any:
@@ -99,7 +105,7 @@ def path_of(url: str) -> str:
 
 
 def _memory(part: str, name: str) -> Any:
-    made = {"producer": MemoryProducer, "worker": MemoryWorker, "store": MemoryStore}[part]
+    made = {"producer": MemoryProducer, "worker": MemoryWorker, "reporter": MemoryWorker, "store": MemoryStore}[part]
     return made(wire(name or "default"))
 
 
@@ -107,18 +113,18 @@ def _sqlite(part: str, path: str, config: Config) -> Any:
     from dingo.kombu.sqlite import Database, SqliteProducer, SqliteStore, SqliteWorker  # noqa: PLC0415 - on demand
 
     Database(path)
-    if part == "worker":
+    if part in _WORKING:
         return SqliteWorker(path, config.lease_seconds)
     return (SqliteProducer if part == "producer" else SqliteStore)(path)
 
 
 def _amqp(part: str, url: str, config: Config) -> Any:
-    from dingo.kombu.amqp import AmqpProducer, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp import AmqpProducer, AmqpReporter, AmqpStore, AmqpWorker  # noqa: PLC0415 - on demand
 
     seconds = config.connect_timeout_seconds
     if part == "worker":
         return AmqpWorker(url, config.lease_seconds, seconds)
-    return (AmqpProducer if part == "producer" else AmqpStore)(url, seconds)
+    return {"producer": AmqpProducer, "reporter": AmqpReporter, "store": AmqpStore}[part](url, seconds)
 
 
 def _redis(part: str, url: str, config: Config) -> Any:
@@ -128,7 +134,7 @@ def _redis(part: str, url: str, config: Config) -> Any:
         if error.name != "redis":
             raise
         raise BadConfig("redis:// needs a package that is not installed: pip install 'dingo-tasks[redis]'") from None
-    if part == "worker":
+    if part in _WORKING:
         return RedisWorker(url, config.lease_seconds, config.connect_timeout_seconds)
     return (RedisProducer if part == "producer" else RedisStore)(url, config.connect_timeout_seconds)
 
@@ -136,4 +142,6 @@ def _redis(part: str, url: str, config: Config) -> Any:
 def _stock(part: str, url: str, config: Config) -> Any:
     from dingo.kombu.stock import StockProducer, StockStore, StockWorker  # noqa: PLC0415 - brings all of kombu along
 
-    return {"producer": StockProducer, "worker": StockWorker, "store": StockStore}[part](url, config)
+    if part in _WORKING:
+        return StockWorker(url, config)
+    return (StockProducer if part == "producer" else StockStore)(url, config)

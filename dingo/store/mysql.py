@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 import sqlalchemy
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.dialects.mysql import insert
 
 from dingo.errors import BadConfig
 from dingo.store.lookout import Lookout
-from dingo.store.mail import key_of
-from dingo.store.sql import Database, Kind, SqlReporter, SqlStore, results
+from dingo.store.mail import MAIL_SECONDS, key_of, packs, raw, to_keep
+from dingo.store.sql import Database, Kind, SqlReporter, SqlStore, mail, results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from dingo.contracts import ReportEnvelope
 
 # An answer takes less than this, or the connection is dead (seconds).
 ANSWER_SECONDS = 15
@@ -23,6 +25,16 @@ _NOW = sqlalchemy.text("(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(
 _DIALECT = "mysql+pymysql"
 # What a statement needs beside its values (bytes). Of a value, each byte may take two.
 _ROOM = 4096
+
+
+_KIND = Kind(
+    _DIALECT,
+    {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS},
+    "READ COMMITTED",
+    _NOW,
+    "SELECT get_lock('dingo', 30)",
+    "SELECT release_lock('dingo')",
+)
 
 
 def _keep() -> Any:
@@ -36,20 +48,12 @@ def _keep() -> Any:
     )
 
 
-_KIND = Kind(
-    _DIALECT,
-    {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS},
-    "READ COMMITTED",
-    _NOW,
-    _keep(),
-    "SELECT get_lock('dingo', 30)",
-    "SELECT release_lock('dingo')",
-)
+_KEEP = _keep()
 
 
 def reporter(url: str, connect_seconds: float) -> MysqlReporter:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return MysqlReporter(_database(url, connect_seconds))
+    return MysqlReporter(_database(url, connect_seconds), alone=False)
 
 
 def store(url: str, connect_seconds: float) -> MysqlStore:
@@ -74,6 +78,20 @@ class MysqlReporter(SqlReporter):
         with self._database.asking() as connection:
             most = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
         self.max_message_bytes = int(most) // 2 - _ROOM
+
+    def _write(self, connection: sqlalchemy.Connection, reports: Sequence[ReportEnvelope]) -> None:
+        now = connection.execute(select(_NOW)).scalar_one()
+        kept = [
+            {"id_key": key_of(one.id), "name_key": key_of(one.name), "id": raw(one.id), "name": raw(one.name),
+             "until": now + one.keep, "frame": one.frame}
+            for one in to_keep(reports)
+        ]  # fmt: skip
+        if kept:
+            connection.execute(_KEEP, kept)
+        until = now + max(MAIL_SECONDS, *(one.keep for one in reports))
+        letters = [{"reply_key": key_of(reply), "until": until, "pack": pack} for reply, pack in packs(reports)]
+        if letters:
+            connection.execute(sqlalchemy.insert(mail), letters)
 
 
 class MysqlStore(SqlStore):

@@ -6,28 +6,23 @@ import contextlib
 import select
 import socket
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy
-from sqlalchemy.dialects.postgresql import insert
 
 from dingo.errors import BrokerUnavailable
-from dingo.store.mail import key_of
-from dingo.store.sql import Database, Kind, SqlReporter, SqlStore, results
+from dingo.store.mail import MAIL_SECONDS, key_of, packs, raw, to_keep
+from dingo.store.sql import Database, Kind, SqlReporter, SqlStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dingo.contracts import ReportEnvelope
 
 # What is sent is acknowledged, and what is idle answers, within this time, or the connection is dead (seconds).
 _SILENCE = 15
 _NOW = sqlalchemy.text("extract(epoch FROM clock_timestamp())::double precision")
-
-
-def _keep() -> Any:
-    new = insert(results)
-    return new.on_conflict_do_update(
-        index_elements=[results.c.id_key, results.c.name_key],
-        set_={"frame": new.excluded.frame, "until": new.excluded.until},
-        where=results.c.until < _NOW,  # what is no longer kept is not there
-    )
 
 
 _KIND = Kind(
@@ -41,15 +36,33 @@ _KIND = Kind(
     },
     "READ COMMITTED",
     _NOW,
-    _keep(),
     "SELECT pg_advisory_xact_lock(hashtext('dingo'))",
 )
-_RING = sqlalchemy.text("SELECT pg_notify(channel, '') FROM unnest(CAST(:channels AS text[])) AS channel")
+# A whole batch in one statement, which is one transaction and one way there and back. The packs come after the
+# results, so that of two reporters with the same call the one whose result is kept is heard first.
+_WRITE = sqlalchemy.text("""
+WITH kept AS (
+  INSERT INTO dingo_results (id_key, name_key, id, name, until, frame)
+  SELECT id_key, name_key, id, name, clock + keep, frame FROM unnest(
+    CAST(:id_keys AS bytea[]), CAST(:name_keys AS bytea[]), CAST(:ids AS bytea[]), CAST(:names AS bytea[]),
+    CAST(:keeps AS float8[]), CAST(:frames AS bytea[]))
+    AS new (id_key, name_key, id, name, keep, frame), extract(epoch FROM clock_timestamp()) AS clock
+  ON CONFLICT (id_key, name_key) DO UPDATE SET frame = excluded.frame, until = excluded.until
+    WHERE dingo_results.until < extract(epoch FROM clock_timestamp())
+  RETURNING 1
+), mailed AS (
+  INSERT INTO dingo_reports (reply_key, until, pack)
+  SELECT reply_key, extract(epoch FROM clock_timestamp()) + :stay, pack
+  FROM unnest(CAST(:reply_keys AS bytea[]), CAST(:packs AS bytea[])) WITH ORDINALITY AS new (reply_key, pack, place)
+  WHERE (SELECT count(*) FROM kept) >= 0 ORDER BY place
+)
+SELECT pg_notify(channel, '') FROM unnest(CAST(:channels AS text[])) AS channel
+""")
 
 
 def reporter(url: str, connect_seconds: float) -> PostgresqlReporter:
     """Make the Reporter for a URL. Raises BadConfig."""
-    return PostgresqlReporter(Database(_KIND, url, connect_seconds))
+    return PostgresqlReporter(Database(_KIND, url, connect_seconds), alone=True)
 
 
 def store(url: str, connect_seconds: float) -> PostgresqlStore:
@@ -64,8 +77,18 @@ def _channel(key: bytes) -> str:
 class PostgresqlReporter(SqlReporter):
     """Puts reports into PostgreSQL."""
 
-    def _ring(self, connection: sqlalchemy.Connection, keys: set[Any]) -> None:
-        connection.execute(_RING, {"channels": [_channel(key) for key in keys]})
+    def _write(self, connection: sqlalchemy.Connection, reports: Sequence[ReportEnvelope]) -> None:
+        kept, letters = to_keep(reports), packs(reports)
+        replies = [key_of(reply) for reply, _ in letters]
+        columns = {
+            "id_keys": [key_of(one.id) for one in kept], "name_keys": [key_of(one.name) for one in kept],
+            "ids": [raw(one.id) for one in kept], "names": [raw(one.name) for one in kept],
+            "keeps": [float(one.keep) for one in kept], "frames": [one.frame for one in kept],
+            "stay": float(max(MAIL_SECONDS, *(one.keep for one in reports))),
+            "reply_keys": replies, "packs": [pack for _, pack in letters],
+            "channels": [*map(_channel, {*replies})],
+        }  # fmt: skip
+        connection.execute(_WRITE, columns)
 
 
 class PostgresqlStore(SqlStore):
@@ -107,6 +130,8 @@ class PostgresqlStore(SqlStore):
             assert raw is not None
             if self._listening is None or self._listening[0] is not raw:
                 raw.add_notify_handler(self._ring)
+                # A deletion that a power cut takes back brings a report again, which changes nothing.
+                connection.exec_driver_sql("SET synchronous_commit TO off")
             connection.exec_driver_sql("UNLISTEN *")
             connection.exec_driver_sql(f"LISTEN {_channel(key)}")
             self._listening = (raw, key)

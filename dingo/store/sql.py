@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
@@ -40,7 +40,7 @@ from dingo.config import mask_url
 from dingo.contracts import StoredCall
 from dingo.errors import BadConfig, BrokerUnavailable
 from dingo.store.apart import Apart
-from dingo.store.mail import MAIL_SECONDS, key_of, packs, raw, text_of, to_keep
+from dingo.store.mail import key_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -95,8 +95,6 @@ class Kind(NamedTuple):
     isolation: str
     now: Any
     """The server's clock, as an expression."""
-    keep: Any
-    """The statement that keeps a result unless there is one."""
     lock: str
     """A statement that lets one process at a time make the tables, until its transaction ends or ..."""
     unlock: str = ""
@@ -234,56 +232,32 @@ class Line:
 
 
 class SqlReporter:
-    """Puts reports into the database."""
+    """Puts reports into the database. A kind adds how it writes a batch."""
 
     max_message_bytes: int | None = None
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, alone: bool) -> None:
         self._database = database
+        self._alone = alone
 
     def open(self, emit: Callable[..., None]) -> None:
         """Connect, and make the tables if they are not there. Raises BrokerUnavailable, BadConfig."""
         if self._database.open():
             self._emit = emit
-            self._line = Line(self._database, alone=False)
+            self._line = Line(self._database, alone=self._alone)
             self._sweep_at = monotonic()
-            self._ahead = 0.0
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
-        """Write a batch in one transaction, and tell those who wait."""
+        """Write a batch in one transaction, and tell those who wait. Raises BrokerUnavailable."""
         if not reports:
             return
-        with self._line.use() as connection:
-            sweep = monotonic() >= self._sweep_at
-            if sweep:
-                self._read_clock(connection)
-            with connection.begin():
-                self._write(connection, reports)
-        if sweep:
+        with self._line.use() as connection, connection.begin():
+            self._write(connection, reports)
+        if monotonic() >= self._sweep_at:
             self._sweep()
 
-    def _read_clock(self, connection: sqlalchemy.Connection) -> None:
-        """See how far ahead of this machine's clock the server's is."""
-        with connection.begin():
-            self._ahead = connection.execute(select(self._database.kind.now)).scalar_one() - time()
-
     def _write(self, connection: sqlalchemy.Connection, reports: Sequence[ReportEnvelope]) -> None:
-        now = time() + self._ahead
-        kept = [
-            {"id_key": key_of(one.id), "name_key": key_of(one.name), "id": raw(one.id), "name": raw(one.name),
-             "until": now + one.keep, "frame": one.frame}
-            for one in to_keep(reports)
-        ]  # fmt: skip
-        if kept:
-            connection.execute(self._database.kind.keep, kept)
-        until = now + max(MAIL_SECONDS, *(one.keep for one in reports))
-        letters = [{"reply_key": key_of(reply), "until": until, "pack": pack} for reply, pack in packs(reports)]
-        if letters:
-            connection.execute(insert(mail), letters)
-            self._ring(connection, {one["reply_key"] for one in letters})
-
-    def _ring(self, connection: sqlalchemy.Connection, keys: set[Any]) -> None:
-        """Tell those who wait for these addresses, once the transaction has ended."""
+        raise NotImplementedError
 
     def _sweep(self) -> None:
         """Throw out what was kept long enough: some of it with each batch while there is more, then once a minute."""
@@ -297,7 +271,7 @@ class SqlReporter:
             self._sweep_at = monotonic() + SWEEP_EVERY
 
     def _throw_out(self, connection: sqlalchemy.Connection, table: Table) -> int:
-        old = select(table.c.seq).where(table.c.until < time() + self._ahead).limit(SWEEP_MOST)
+        old = select(table.c.seq).where(table.c.until < self._database.kind.now).limit(SWEEP_MOST)
         seqs = connection.execute(old.with_for_update(skip_locked=True)).scalars().all()
         if seqs:
             connection.execute(delete(table).where(table.c.seq.in_(seqs)))
