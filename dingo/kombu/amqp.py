@@ -75,6 +75,8 @@ SURPLUS_AFTER = 2.0
 PREFETCH_MOST = 1000
 # How long the first claim waits for what the server said is there (seconds).
 BACKLOG_WAIT = 1.0
+# How much is read at once. From 128 KiB on, memory is mapped and unmapped for each read, at ten times its cost (bytes).
+READ = 1 << 16
 # Larger packs of reports are divided (bytes).
 PACK_LIMIT = 1 << 20
 
@@ -243,7 +245,7 @@ class Link:
     def _receive(self) -> bool:
         """Take what has come in; whether there was anything."""
         try:
-            data = self._socket.recv(1 << 18)
+            data = self._socket.recv(READ)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         if not data:
