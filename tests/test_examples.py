@@ -89,3 +89,26 @@ def test_the_census_survives_a_kill():
     assert done.returncode == 0
     assert "killed with SIGKILL" in done.stdout
     assert "calls made 200, answered 200, lost 0" in done.stdout
+
+
+def test_the_fleet_is_followed_from_one_place():
+    path = DISTRIBUTED / "follow_the_fleet.py"
+    done = run(path, DINGO_BROKER="", DINGO_BACKEND="")
+    assert (done.stderr, done.stdout) == ("", promised(path))
+
+
+def test_the_readme_of_the_distributed_examples_tells_of_each_what_it_prints():
+    readme = (DISTRIBUTED / "README.md").read_text(encoding="utf-8")
+    for path in sorted(DISTRIBUTED.glob("*.py")):
+        if path.name != "census_workers.py":
+            assert f"[{path.name}]({path.name})" in readme
+    for name in ("caller.py", "follow_the_fleet.py"):
+        assert textwrap.indent(promised(DISTRIBUTED / name), "    ") in readme
+
+
+def test_the_servers_of_the_distributed_examples_keep_what_they_are_given():
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((DISTRIBUTED / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert set(services) == {"rabbitmq", "redis"}
+    assert "noeviction" in services["redis"]["command"]
+    assert all(port.startswith("127.0.0.1:") for one in services.values() for port in one["ports"])
