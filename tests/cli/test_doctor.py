@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from rabbit import free_ports, running_node
+from rabbit import amqp_node, free_ports
 from servers import own_redis
 
 import dingo
 from dingo.kombu import checkups
 
-__all__ = ["own_redis"]
+__all__ = ["amqp_node", "own_redis"]
 
 PATIENCE = 60.0
 
@@ -97,12 +97,11 @@ def test_a_redis_that_throws_calls_out_and_forgets_them(doctor, own_redis):
         assert client.smembers("dingo:queues") == set()
 
 
-def test_a_healthy_rabbitmq(doctor):
-    with running_node() as node:
-        findings, code = doctor(node.url)
-        assert code == 0, findings
-        assert verdicts(findings, "broker", "alarms", "round trip") == ["ok"] * 3
-        assert findings["queue far"]["seen"] == "nobody has used it yet"
+def test_a_healthy_rabbitmq(doctor, amqp_node):
+    findings, code = doctor(amqp_node.url)
+    assert code == 0, findings
+    assert verdicts(findings, "broker", "alarms", "round trip") == ["ok"] * 3
+    assert findings["queue far"]["seen"] == "nobody has used it yet"
 
 
 def test_a_file_on_a_network(monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import itertools
 import time
 
 import pytest
-from rabbit import running_node
+from rabbit import amqp_node
 from servers import redis_server
 
 import dingo
@@ -13,16 +13,10 @@ from dingo.bridge import heralding
 from dingo.bridge.news import News, Seals, Wish, news_frames, plain
 from dingo.kombu.heralds import amqp as heralds_amqp
 
-__all__ = ["redis_server"]
+__all__ = ["amqp_node", "redis_server"]
 
 PATIENCE = 30.0
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def rabbit():
-    with running_node() as node:
-        yield node
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +35,7 @@ def url(request, tmp_path):
         server.flush()
         return server.url
     if request.param == "amqp":
-        node = request.getfixturevalue("rabbit")
+        node = request.getfixturevalue("amqp_node")
         node.delete(*(f"dingo.default.{priority}" for priority in range(10)))
         return node.url
     return f"memory://fleet-{next(_numbers)}" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
