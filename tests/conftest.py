@@ -66,3 +66,12 @@ def make_app():
     yield make
     for app in apps:
         app.close(timeout=5, drain=False)
+
+
+@pytest.fixture(scope="session")
+def rabbit_node():
+    """A RabbitMQ that several modules share, each with queues of its own. Some kill it, and start it again."""
+    import rabbit
+
+    with rabbit.running_node() as node:
+        yield node

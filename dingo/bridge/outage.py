@@ -27,6 +27,11 @@ class Outage:
         self.given_up = False
         """Whether the policy's tries are used up. It can still end."""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether there is one now."""
+        return self._failed > 0
+
     def failed(self, error: BaseException, policy: Reconnect) -> float | None:
         """Note that the connection failed. Return how long to wait before the next try; None: it is given up."""
         self._failed += 1

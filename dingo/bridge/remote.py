@@ -22,6 +22,7 @@ from dingo.blocking import away
 from dingo.bridge.codec import Codec, most_bytes
 from dingo.bridge.outage import Outage
 from dingo.bridge.places import check_counted
+from dingo.bridge.sent import Sent
 from dingo.bridge.short import Returns, plain_id
 from dingo.bridge.unique import UniqueCalls
 from dingo.caller.directory import DefaultIDMaker, Directory
@@ -67,6 +68,7 @@ BURST, BURST_NAP = 8, 0.0005
 # How long a thread waits in a component before it looks whether it is to end (seconds).
 LOOK = 0.5
 
+_FORGOTTEN = "the broker's server came back without it, so whether it ran is not known"
 _CLOSED = "the app was closed before the report of this call had come; its worker goes on"
 
 
@@ -82,7 +84,10 @@ class RemoteResult(Result[Any]):
             return self._status
         if self._detail is not None and self._detail.status is not None:
             return self._detail.status
-        return Status.SENT if self.started else Status.PENDING
+        if not self.started:
+            return Status.PENDING
+        under_way = getattr(self._plan.bridge, "under_way", ())
+        return Status.PENDING if any(job is self for job, _ in under_way) else Status.SENT
 
     @property
     def attempt(self) -> int:
@@ -122,10 +127,15 @@ class RemoteCaller:
         self._ledger: Ledger | None = getattr(store, "ledger", None)
         self._unique = UniqueCalls(self._ledger, apart=getattr(store, "apart", False))
         self._ids = DefaultIDMaker()
-        self._line: SimpleQueue[tuple[Job, Envelope] | threading.Event | None] = SimpleQueue()
+        self._line: SimpleQueue[tuple[Job, Envelope] | list[tuple[Job, Envelope]] | threading.Event | None] = (
+            SimpleQueue()
+        )
         self._pending: dict[str, Job] = {}
+        self.under_way: list[tuple[Job, Envelope]] = []
+        """What the sender is about to send, or has sent without an answer as yet."""
         self._limit = config.max_pending or MAX_PENDING
         self._most_bytes = most_bytes(config, producer)
+        self._sent = Sent(store) if hasattr(store, "unknown") else None
         self._room = threading.Condition()
         self._waiters = 0  # how many callers wait for room
         self._returns = Returns()
@@ -287,6 +297,7 @@ class RemoteCaller:
             calls, events, end = self._next_batch()
             if calls:
                 self._send(calls)
+                self.under_way = []
                 if len(calls) >= BURST and not self._line.empty():
                     sleep(BURST_NAP)
             for event in events:
@@ -295,13 +306,15 @@ class RemoteCaller:
                 return
 
     def _next_batch(self) -> tuple[list[tuple[Job, Envelope]], list[threading.Event], bool]:
-        calls: list[tuple[Job, Envelope]] = []
+        calls = self.under_way = []
         events: list[threading.Event] = []
         entry = self._line.get()
         try:
             while entry is not None:
                 if isinstance(entry, threading.Event):
                     events.append(entry)
+                elif isinstance(entry, list):
+                    calls += entry
                 elif entry[0].start() is not None:  # else it was cancelled before it was sent
                     calls.append(entry)
                 if len(calls) >= BATCH:
@@ -330,6 +343,8 @@ class RemoteCaller:
                 return
             else:
                 self._sending.over()
+                if self._sent is not None:
+                    self._sent.note(calls)
                 if self._expect is not None:
                     self._expect()
                 if self._unique.unsent:
@@ -350,6 +365,8 @@ class RemoteCaller:
 
     def _forget(self, job: Job) -> None:
         self._pending.pop(job._id or "", None)
+        if self._sent is not None:
+            self._sent.drop(job._id or "")
         if self._waiters:  # who comes later looks at `_pending` after having made itself known
             with self._room:
                 self._room.notify()
@@ -369,6 +386,8 @@ class RemoteCaller:
         collecting = Outage(self._emit, "collecting reports")
         while not self._ending:
             try:
+                if collecting.lasts and self._sent is not None:
+                    self._sent.doubt()
                 packs = self._store.collect(self.reply, LOOK)
             except BrokerUnavailable as error:
                 delay = collecting.failed(error, self.config.reconnect)
@@ -384,6 +403,20 @@ class RemoteCaller:
             collecting.over()
             for data in packs:
                 self._receive(data)
+            if not packs and self._sent is not None:
+                self._make_good(*self._sent.lost())
+
+    def _make_good(self, again: list[tuple[Job, Envelope]], over: list[Job]) -> None:
+        """Send again what the broker has lost with its memory; end what is not to be run twice, or was too large."""
+        if not again and not over:
+            return
+        text = f"the broker came back without {len(again) + len(over)} calls: {len(again)} of them are sent again"
+        self._emit(Level.ERROR, "broker.forgot", text, {"again": len(again), "lost": len(over)})
+        if again:
+            self._line.put(again)
+        for job in over:
+            self._forget(job)
+            job.finish(Status.FAILURE, Fault.saying(Code.WORKER_LOST, _FORGOTTEN))
 
     def _abandon(self, error: BaseException) -> None:
         """End the calls whose reports nobody can collect: their callers wait no longer."""

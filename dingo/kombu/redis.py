@@ -559,6 +559,15 @@ know(id, name, nil)
 return 1
 """)
 
+_UNKNOWN = Script("""
+-- ARGV: id and name of each call. Returns the indexes of those that neither wait nor run nor have ended.
+local unknown = {}
+for at = 1, #ARGV, 2 do
+  if not what_of(ARGV[at], ARGV[at + 1]) then unknown[#unknown + 1] = (at - 1) / 2 end
+end
+return unknown
+""")
+
 _FORGET = Script("""
 -- ARGV: id, name or ''
 local count = 0
@@ -589,6 +598,8 @@ class Server:
         # A claim that is done again would leave the first one's tasks with nobody.
         self.pool.connection_kwargs.update(decode_responses=False, protocol=2, retry=Retry(NoBackoff(), 0))
         self.client: Any = redis.Redis(connection_pool=self.pool)
+        self.started: str | None = None
+        """Which start of the server this is, where it may be asked."""
 
     def open(self, emit: Callable[..., None]) -> None:
         """Look who is there, and whether it can be a broker. Raises BrokerUnavailable, BadConfig."""
@@ -605,6 +616,7 @@ class Server:
             info = self.client.info()
         except redis.exceptions.NoPermissionError:
             return
+        self.started = info.get("run_id")
         numbers = re.findall(r"\d+", str(info.get("redis_version")))
         if numbers and tuple(map(int, numbers[:2])) < OLDEST:
             raise BadConfig(f"{self._shown} is Redis {info.get('redis_version')}: 6.2 or newer is needed")
@@ -625,6 +637,13 @@ class Server:
             for secret in self._secrets:
                 text = text.replace(secret, "***")
             raise BrokerUnavailable(f"{self._shown}: {text}") from None
+
+    def was_started_anew(self) -> bool:
+        """Whether it was started since this was last asked, or that cannot be told. Raises BrokerUnavailable."""
+        before = self.started
+        with self.errors(), contextlib.suppress(redis.exceptions.NoPermissionError):
+            self.started = self.client.info("server").get("run_id")
+        return self.started is None or self.started != before
 
     def do(self, *command: Any) -> Any:
         """Carry out one command. Raises BrokerUnavailable."""
@@ -735,6 +754,11 @@ def _prefix(queue: str) -> str:
 def _place(token: tuple[bytes, bytes]) -> bytes:
     """Write a claim's stream and entry as the server does."""
     return token[1] + b" " + token[0]
+
+
+def _number(entry: bytes) -> tuple[int, ...]:
+    """Return an entry's id as something that can be compared."""
+    return tuple(map(int, entry.split(b"-")))
 
 
 def _queue(key: bytes) -> str:
@@ -1101,8 +1125,8 @@ class RedisStore:
     def _trim(self, reply: str) -> None:
         """Let the server forget what has come."""
         if self._untrimmed:
-            milliseconds, number = self._seen[reply].split(b"-")
-            self._server.do("XTRIM", f"dingo:reply:{reply}", "MINID", b"%b-%d" % (milliseconds, int(number) + 1))
+            milliseconds, number = _number(self._seen[reply])
+            self._server.do("XTRIM", f"dingo:reply:{reply}", "MINID", b"%d-%d" % (milliseconds, number + 1))
             self._untrimmed = 0
 
     def wake(self) -> None:
@@ -1120,6 +1144,29 @@ class RedisStore:
         queue = _queue(prefix) if prefix else ""
         ended = state == b"ended"
         return StoredCall(id, of.decode(), state.decode(), frame if ended else None, queue, float(due) if due else None)
+
+    def unknown(self, calls: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those of the calls (id and name) that a server which was started anew does not know any more."""
+        if not self._server.was_started_anew():
+            return []
+        gone: list[tuple[str, str]] = []
+        try:
+            for at in range(0, len(calls), _PAGE):
+                part = calls[at : at + _PAGE]
+                gone += (part[index] for index in self._server.run(_UNKNOWN, [text for call in part for text in call]))
+            self._rewind()
+        except BrokerUnavailable:
+            self._server.started = None
+            raise
+        return gone
+
+    def _rewind(self) -> None:
+        """Collect from the beginning of a stream that was made anew by a clock behind the last one's."""
+        for reply in self._seen:
+            newest = self._server.do("XREVRANGE", f"dingo:reply:{reply}", "+", "-", "COUNT", 1)
+            if not newest or _number(newest[0][0]) < _number(self._seen[reply]):
+                self._seen[reply] = b"0-0"
+                self._untrimmed = 0
 
     def forget(self, id: str, name: str | None) -> bool:
         """Delete what is kept of a call."""

@@ -8,7 +8,8 @@ Death is judged by two signs, and neither depends on how long a task runs: every
 its own, which the system frees when it dies (seen within about a second, on the same machine), and renews a
 heartbeat in the database (seen after the lease, for what is frozen).
 
-Times are seconds since the epoch, by this machine's clock: all processes of one file share it.
+Times are seconds since the epoch, by this machine's clock: all processes of one file share it. No life depends on
+it: whose heartbeat has not changed for a lease, as the one who looks has measured it, is dead.
 """
 
 from __future__ import annotations
@@ -56,12 +57,21 @@ CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, beat REAL NOT NULL) W
 """
 _SCHEMA += sqlite_ledger.SCHEMA
 
+# What is to be done about what SQLite says.
+_HINTS = {
+    sqlite3.SQLITE_READONLY: ": this process may not write the file, or its directory, or the disk",
+    sqlite3.SQLITE_CANTOPEN: ": its directory must be there, and this process must be allowed to write in it",
+    sqlite3.SQLITE_FULL: ": nothing is lost, and all goes on when there is room",
+    sqlite3.SQLITE_BUSY: ": another program keeps it locked; all goes on when it does not",
+}
 # How long one process waits for the others' transactions (seconds). They take about a millisecond each.
 BUSY_SECONDS = 5.0
 # A bell may be missed (another user's process, a full socket): look at least so often (seconds).
 LOOK = 0.25
 # How often a waiting worker looks for dead ones, and how often what is kept too long is thrown out (seconds).
 REAP_EVERY = 1.0
+# A heartbeat that is renewed so much later than every third of a lease says that something holds up all (seconds).
+LATE = 2.0
 SWEEP_EVERY = 60.0
 # How long a report waits for its caller when its result is not kept any more (seconds).
 MAIL_SECONDS = 60.0
@@ -92,9 +102,9 @@ class Database:
             if connection.execute("SELECT name FROM sqlite_master WHERE name = 'paused'").fetchone() is None:
                 self._make_tables(connection)
             (version,) = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
+            self.place.mkdir(mode=0o700, exist_ok=True)
         if int(version) > SCHEMA_VERSION:
             raise BadConfig(f"{self.path} was made by a newer dingo (schema {version}): upgrade this one")
-        self.place.mkdir(mode=0o700, exist_ok=True)
         return connection
 
     def _make_tables(self, connection: sqlite3.Connection) -> None:
@@ -112,6 +122,9 @@ class Database:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise
+            hint = _HINTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")
+            raise BrokerUnavailable(f"{self.path}: {error}{hint}") from error
+        except OSError as error:  # of the bells and locks
             raise BrokerUnavailable(f"{self.path}: {error}") from error
 
     @contextlib.contextmanager
@@ -121,10 +134,11 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # else SQLite has taken it back by itself, as it does on a full disk
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
@@ -133,8 +147,8 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if monotonic() > until:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or monotonic() > until:
                 raise
             select.select([], [], [], 0.01)
 
@@ -211,8 +225,9 @@ class SqliteProducer:
     def send(self, envelopes: Sequence[Envelope]) -> None:
         """Write a batch in one transaction, and wake the workers."""
         if self._connection is None:
-            self._connection = self._database.connect()
+            connection = self._database.connect()
             self._ringer = Ringer(self._database.place)
+            self._connection = connection
         now = time()
         rows = [
             (one.id, one.name, one.queue, 9 - one.priority, int(one.due is not None and one.due > now), one.due,
@@ -251,18 +266,21 @@ class SqliteWorker:
             return
         self._emit = emit
         self.owner = f"worker-{os.getpid()}-{os.urandom(4).hex()}"
-        self._connection = self._database.connect()
+        connection = self._database.connect()
         # What is lost of these by a power cut is who had claimed what, and then nobody is left to whom it matters.
         self._claims = self._database.connect(durable=False)
         self._keeper = self._database.connect(durable=False)
         self.ledger.owner = self.owner
-        self._lock_file = (self._database.place / f"{self.owner}.lock").open("w")
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._bell = Bell(self._database.place, self.owner)
-        self._ringer = Ringer(self._database.place)
+        with self._database.errors():
+            self._lock_file = (self._database.place / f"{self.owner}.lock").open("w")
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._bell = Bell(self._database.place, self.owner)
+            self._ringer = Ringer(self._database.place)
         self._woken = False
         self._reaped = self._swept = monotonic()
-        self._beat = 0.0
+        self._renewed: float | None = None
+        self._beats: dict[str, tuple[float, float]] = {}
+        self._connection = connection
         self.tend()
 
     def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
@@ -399,16 +417,21 @@ class SqliteWorker:
         with self._tend_lock:
             if self._connection is None:
                 return []
-            now = time()
-            if now - self._beat > self._lease / 3:
-                with self._database.writing(self._keeper) as connection:
-                    connection.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (self.owner, now))
-                self._beat = now
+            if self._renewed is None or monotonic() - self._renewed > self._lease / 3:
+                self._renew()
             with self._database.errors():
                 rows = self._keeper.execute(
                     "SELECT name, id FROM tasks WHERE state = 2 AND owner = ? AND cancel = 1", (self.owner,)
                 )
                 return rows.fetchall()
+
+    def _renew(self) -> None:
+        with self._database.writing(self._keeper) as connection:
+            connection.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (self.owner, time()))
+        now = monotonic()
+        if self._renewed is not None and now - self._renewed > self._lease / 3 + LATE:
+            self._beats.clear()  # nobody else could renew theirs meanwhile, or this process was asleep
+        self._renewed = now
 
     def wake(self) -> None:
         """Make a waiting `claim` return."""
@@ -447,8 +470,19 @@ class SqliteWorker:
                 connection.executemany("DELETE FROM reports WHERE seq = ?", old)
 
     def _is_dead(self, owner: str, beat: float) -> bool:
-        if beat < time() - self._lease:
-            return True
+        return self._is_silent(owner, beat) or self._has_let_go(owner)
+
+    def _is_silent(self, owner: str, beat: float) -> bool:
+        """Whether its heartbeat has stood still for a lease. Who cannot renew its own does not judge others."""
+        now = monotonic()
+        seen, since = self._beats.get(owner, (None, now))
+        if seen != beat:
+            self._beats[owner] = (beat, now)
+            return False
+        return now - since > self._lease and self._renewed is not None and now - self._renewed < self._lease / 3 + LATE
+
+    def _has_let_go(self, owner: str) -> bool:
+        """Whether the system has freed its lock."""
         try:
             with (self._database.place / f"{owner}.lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -465,6 +499,7 @@ class SqliteWorker:
                 "UPDATE tasks SET state = 0, owner = NULL, suspect = 1 WHERE state = 2 AND owner = ?", (owner,)
             ).rowcount
             connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
+        self._beats.pop(owner, None)
         with contextlib.suppress(FileNotFoundError):
             (self._database.place / f"{owner}.lock").unlink()
         self._emit(
@@ -514,8 +549,10 @@ class SqliteStore:
     def collect(self, reply: str, wait: float) -> list[bytes]:
         """Return the new reports for this address, as one pack."""
         if self._connection is None:
-            self._connection = self._database.connect()
-            self._bell = Bell(self._database.place, reply)
+            connection = self._database.connect()
+            with self._database.errors():
+                self._bell = Bell(self._database.place, reply)
+            self._connection = connection
         assert self._bell is not None
         until = monotonic() + wait
         while True:

@@ -17,9 +17,8 @@ from dingo.testing.suites import PATIENCE, BrokerSuite, envelope, report
 
 
 @pytest.fixture(scope="module")
-def node():
-    with rabbit.running_node() as node:
-        yield node
+def node(rabbit_node):
+    return rabbit_node
 
 
 class TestAmqp(BrokerSuite):

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-import rabbit
 from servers import redis_server  # noqa: F401 - a fixture
 
 import dingo
@@ -17,8 +16,6 @@ from dingo.kombu import amqp
 from dingo.testing.suites import envelope
 
 PATIENCE = 60.0
-# RabbitMQ 3.10 writes the register of its quorum queues some seconds late: killed before, it has broken queues.
-SETTLED = 6.0
 RECONNECT = "fixed,base=0.2"
 _numbers = itertools.count()
 
@@ -49,9 +46,8 @@ def die_once(path: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def node():
-    with rabbit.running_node() as node:
-        yield node
+def node(rabbit_node):
+    return rabbit_node
 
 
 class Fleet:
@@ -87,12 +83,6 @@ class Fleet:
         )
         assert "ready" in process.stdout.readline()
         self.processes.append(process)
-
-    def kill_oldest(self):
-        process = self.processes.pop(0)
-        process.kill()
-        process.wait(PATIENCE)
-        process.stdout.close()
 
     def revive(self):
         """Start another for each that died by itself; how many those were."""
@@ -137,37 +127,6 @@ def app(node, fleet):
 
     yield app
     app.close(5)
-
-
-def wait_until_done(results, count):
-    until = time.monotonic() + PATIENCE
-    while sum(result.done() for result in results) < count:
-        assert time.monotonic() < until, "the workers do not get on"
-        time.sleep(0.02)
-
-
-def test_no_job_is_lost_when_workers_are_killed(app, fleet):
-    fleet.start()
-    fleet.start()
-    results = [app.call("double", i) for i in range(3000)]
-    for count in (400, 1200, 2000):
-        wait_until_done(results, count)
-        fleet.kill_oldest()
-        fleet.start()
-    assert [result.result(PATIENCE) for result in results] == [2 * i for i in range(3000)]
-
-
-def test_no_job_is_lost_when_the_server_is_killed(app, fleet, node):
-    fleet.start()
-    fleet.start()
-    assert app.call("double", 1).result(PATIENCE) == 2
-    time.sleep(SETTLED)
-    results = [app.call("double", i) for i in range(2000)]
-    wait_until_done(results, 300)
-    node.kill()
-    results += [app.call("double", i) for i in range(2000, 2100)]
-    node.start()
-    assert [result.result(PATIENCE) for result in results] == [2 * i for i in range(2100)]
 
 
 def test_a_task_that_kills_its_workers_is_stopped_and_harms_no_other(app, fleet, tmp_path):

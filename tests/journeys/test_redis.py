@@ -1,42 +1,22 @@
 """Over a Redis of our own: killed workers, a killed server, lost answers, a full memory, TLS, and secrets kept."""
 
-import os
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections import Counter
 
 import pytest
 import redis
 from conftest import PATIENCE
 from servers import free_port, need, own_redis, redis_server  # noqa: F401 - fixtures
 
-import dingo
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
 from dingo.errors import BadConfig, BrokerUnavailable
 from dingo.kombu.redis import RedisProducer, RedisStore, RedisWorker
 from dingo.message.frame import unpack
 from dingo.testing.suites import envelope, report
-
-LONG = 30.0  # how long processes may take (seconds)
-
-TASKS = """
-import os, time
-import dingo
-
-app = dingo.App(config=dingo.Config(lease_seconds=3.0, grace_seconds=5.0))
-_runs = os.open("runs.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-
-@app.task
-def double(number: int) -> int:
-    os.write(_runs, b"%d\\n" % number)
-    time.sleep(0.001)
-    return number * 2
-"""
 
 
 @pytest.fixture
@@ -60,43 +40,6 @@ def opened():
     yield opened
     for part in parts:
         part.close()
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start worker processes; all are ended with the test."""
-    (tmp_path / "shop.py").write_text(TASKS)
-    started = []
-
-    def start(url):
-        environment = {**os.environ, "DINGO_BROKER": url}
-        environment.pop("PYTHONPATH", None)
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "dingo", "worker", "shop:app", "-c", "4", "-l", "ERROR"],
-            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        started.append(worker)
-        assert worker.stdout.readline().startswith("ready ")
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
-
-
-@pytest.fixture
-def caller():
-    apps = []
-
-    def caller(url):
-        apps.append(dingo.App(url))
-        apps[-1].register("double", lambda number: None)
-        return apps[-1]
-
-    yield caller
-    for app in apps:
-        app.close(5)
 
 
 def claim(worker, room=10):
@@ -126,34 +69,6 @@ def answer_lost(part, monkeypatch):
         raise BrokerUnavailable("the answer was lost")
 
     monkeypatch.setattr(part._server, "run", once)
-
-
-# -- processes ---------------------------------------------------------------------------------------------------
-
-
-def test_killed_workers_lose_nothing_and_every_result_is_right(url, start, caller, tmp_path):
-    workers = [start(url), start(url)]
-    app = caller(url)
-    results = [app.call("double", number) for number in range(3000)]
-    for kill in range(3):
-        results[300 + 600 * kill].result(LONG)
-        workers.pop(0).kill()
-        workers.append(start(url))
-    assert [result.result(LONG) for result in results] == [2 * number for number in range(3000)]
-    runs = Counter((tmp_path / "runs.txt").read_text().split())
-    assert runs.keys() == {str(number) for number in range(3000)}
-
-
-def test_a_server_killed_and_started_again_has_everything_done(own_redis, start, caller):  # noqa: F811
-    server = own_redis("--appendonly", "yes", "--appendfsync", "always")
-    start(server.url)
-    app = caller(server.url)
-    results = [app.call("double", number) for number in range(1500)]
-    results[300].result(LONG)
-    server.kill()
-    more = [app.call("double", number) for number in range(1500, 2000)]
-    server.start()
-    assert [result.result(LONG) for result in results + more] == [2 * number for number in range(2000)]
 
 
 # -- claims --------------------------------------------------------------------------------------------------------

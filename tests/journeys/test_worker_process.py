@@ -110,17 +110,6 @@ def run_cli(place, *arguments):
     )
 
 
-def test_a_killed_workers_tasks_are_done_by_the_others_and_every_result_is_right(place, start, caller):
-    workers = [start(), start()]
-    results = [caller.call("double", number) for number in range(3000)]
-    for kill in (500, 1200, 2000):
-        results[kill].wait(PATIENCE)
-        workers.pop(0).kill()
-        workers.append(start())
-    assert [result.result(PATIENCE) for result in results] == [2 * number for number in range(3000)]
-    assert set(runs(place)) == {str(number) for number in range(3000)}
-
-
 def test_a_task_that_kills_its_worker_again_and_again_ends_poisoned(place, start, caller):
     result = caller.call("poison")
     for _ in range(6):
@@ -146,24 +135,6 @@ def test_a_task_not_to_be_redelivered_runs_once_and_ends_worker_lost(place, star
         result.result(PATIENCE)
     assert caught.value.failure.code == "WORKER_LOST"
     assert runs(place)["once"] == 1
-
-
-def test_a_frozen_workers_task_is_taken_over_and_its_late_report_changes_nothing(place, start, caller):
-    frozen = start()
-    result = caller.call("gate", "open")
-    while not runs(place):
-        assert not result.wait(0.05)
-    frozen.send_signal(signal.SIGSTOP)
-    start()
-    while sum(runs(place).values()) < 2:  # after the lease another one has it
-        assert not result.wait(0.1)
-    frozen.send_signal(signal.SIGCONT)
-    (place / "open").write_text("")
-    assert result.result(PATIENCE) == "open"
-    assert len(runs(place)) == 2
-    frozen.send_signal(signal.SIGTERM)
-    assert frozen.wait(PATIENCE) == 0
-    assert caller.result(result.id).result(PATIENCE) == "open"
 
 
 def test_a_long_task_of_a_live_worker_is_not_run_twice(place, start, caller):
@@ -199,16 +170,6 @@ def test_a_second_signal_ends_the_worker_at_once_and_its_task_is_done_by_another
     (place / "open").write_text("")
     start()
     assert result.result(PATIENCE) == "open"
-
-
-def test_the_work_is_done_also_when_the_caller_is_killed_after_its_call(place, start):
-    code = (
-        "import os, dingo; app = dingo.App(); app.register('double', lambda number: None)\n"
-        "[app.call('double', number, ) for number in range(50)]; app.flush(); os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=place, check=False)
-    start("--burst").wait(PATIENCE)
-    assert set(runs(place)) == {str(number) for number in range(50)}
 
 
 def test_dingo_call_prints_the_value_as_json(place, start):

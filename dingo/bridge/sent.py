@@ -1,0 +1,60 @@
+"""Sent: the calls that the broker has and that have not ended, for a broker whose server may lose its memory.
+
+A server without persistence comes back empty, one that writes now and then comes back with an older state. Whoever
+still waits then sends again what is gone, so that it is lost only where caller and server die together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dingo.contracts import Envelope
+    from dingo.job import Job
+
+# Larger calls are not kept: of 100,000 that wait, a caller would not have the memory (bytes).
+KEPT_MOST = 2048
+
+
+class Sent:
+    """What was sent. The sender notes it, whoever ends a call drops it, the receiver asks what is gone."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._calls: dict[str, tuple[Job, Envelope | None]] = {}
+        self._doubtful: Sequence[tuple[str, str]] = ()
+
+    def note(self, calls: Iterable[tuple[Job, Envelope]]) -> None:
+        """Remember calls that the broker has taken. One may have ended before this is noted."""
+        for job, envelope in calls:
+            id = envelope.id
+            self._calls[id] = job, (envelope if len(envelope.frame) <= KEPT_MOST else None)
+            if job.ended:
+                self._calls.pop(id, None)
+
+    def drop(self, id: str) -> None:
+        """Forget a call that has ended."""
+        self._calls.pop(id, None)
+
+    def doubt(self) -> None:
+        """After an outage, ask the server which calls it does not know any more. Raises BrokerUnavailable."""
+        known = [(id, job.name) for id, (job, _) in list(self._calls.items())]
+        self._doubtful = self._store.unknown(known) if known else ()
+
+    def lost(self) -> tuple[list[tuple[Job, Envelope]], list[Job]]:
+        """Return, once, what is gone: what is to be sent again, and what cannot or must not be.
+
+        To be asked when no more reports come: of what was doubtful, some may just have ended.
+        """
+        again: list[tuple[Job, Envelope]] = []
+        over: list[Job] = []
+        for id, _ in self._doubtful:
+            job, envelope = self._calls.get(id, (None, None))
+            if job is not None and envelope is not None and job._plan.option.redeliver:
+                again.append((job, envelope))
+            elif job is not None:
+                over.append(job)
+        self._doubtful = ()
+        return again, over
