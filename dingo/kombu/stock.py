@@ -122,7 +122,11 @@ _TRAITS = {
     "filesystem": Traits(transport="dingo.kombu.filesystem:Transport"),
     # Without long polling: a thread that waits in the server cannot be woken. 256 KiB, encoded twice.
     "sqs": Traits(
-        options={"wait_time_seconds": 0, "polling_interval": 1.0},
+        options={
+            "wait_time_seconds": 0,
+            "polling_interval": 1.0,
+            "client-config": {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 2}},
+        },
         delay_most=900,
         max_message_bytes=140_000,
         renew=_renew_sqs,
@@ -146,7 +150,7 @@ class Place:
         """Read a URL. Raises BadConfig for an unknown scheme, a missing package or wrong parameters."""
         scheme = urlsplit(url).scheme.partition("+")[0]
         if scheme not in TRANSPORT_ALIASES:
-            known = ", ".join(sorted({*TRANSPORT_ALIASES} - {"dingo", "SQS", "SLMQ"}))
+            known = ", ".join(sorted(one for one in TRANSPORT_ALIASES if one.islower() and not one.startswith("dingo")))
             raise BadConfig(f"no broker is known for {mask_url(url)!r}: kombu has transports for {known}")
         _need_package(scheme)
         traits = _TRAITS.get(scheme, Traits())
@@ -188,9 +192,9 @@ def _need_package(scheme: str) -> None:
         if module is not None:
             importlib.import_module(module)
         get_transport_cls(scheme)
-    except ImportError as error:
+    except ImportError:
         package = package or f"kombu[{scheme}]"
-        raise BadConfig(f"{scheme}:// needs a package that is not installed: pip install '{package}'") from error
+        raise BadConfig(f"{scheme}:// needs a package that is not installed: pip install '{package}'") from None
 
 
 def _value(text: str) -> Any:
@@ -307,6 +311,8 @@ class _Part:
                     self._connect()
                 yield self._channel
             except Exception as error:
+                if self._channel is not None and self._place.traits.renew is not None:
+                    self._channel.do_restore = False  # it all comes again in time, and asking may take for ever
                 self._drop()
                 raise BrokerUnavailable(f"{self._place.url}: {type(error).__name__}: {error}") from error
 

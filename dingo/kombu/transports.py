@@ -45,6 +45,8 @@ WAIT_ALONE = 1.0
 WAIT_IN_TURN = 0.05
 # How often a process says that it lives (seconds).
 TEND = 1.0
+# How much is read at once over AMQP (bytes). py-amqp copies what it has not yet looked at: more would cost more.
+READ = 4096
 
 
 def _emit(level: int, _code: str, message: str, _payload: Any = None) -> None:
@@ -350,7 +352,7 @@ class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
         """Connect."""
         done = super().connect(*args, **kwargs)
         receive = self.transport._quick_recv
-        self.transport._quick_recv = lambda size: receive(max(size, 1 << 16))
+        self.transport._quick_recv = lambda size: receive(max(size, READ))
         return done
 
 

@@ -57,6 +57,7 @@ def store(url: str, config: Config | None = None) -> Any:
 
 def herald(url: str, config: Config | None = None) -> Any:
     """Make the Herald for a URL; None where that cannot carry what workers say of themselves. Raises BadConfig."""
+    url = url.removeprefix("dingo+")
     parts = urlsplit(url)
     seconds = (config or Config()).connect_timeout_seconds
     if parts.scheme == "memory":

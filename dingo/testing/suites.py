@@ -305,7 +305,14 @@ class BackendSuite(_Suite):
 
 
 class BrokerSuite(_Suite):
-    """Producer, Consumer, Reporter and Store of one broker."""
+    """Producer, Consumer, Reporter and Store of one broker. What it cannot do, an implementation declares here."""
+
+    looks_up = True
+    """Whether its Store can be asked about single calls. One that cannot raises NotAttached, and says what can."""
+    orders = True
+    """Whether tasks of one priority come in the order they were sent."""
+    ranks = True
+    """Whether the highest priority comes first."""
 
     @pytest.fixture
     def broker(self) -> Broker:
@@ -326,6 +333,18 @@ class BrokerSuite(_Suite):
                 return deliveries
         raise AssertionError("nothing came to be claimed")
 
+    def answers(self, store: Any) -> bool:
+        """Whether a Store can be asked about single calls; one that cannot says so, whatever it is asked."""
+        if not self.looks_up:
+            asked: list[tuple[Any, tuple[Any, ...]]] = [
+                (store.calls, (state, None)) for state in ("waiting", "delayed", "ended")
+            ]
+            asked += [(store.fetch, ("1", "add")), (store.forget, ("1", None)), (store.cancel, ("1", "add"))]
+            for ask, given in asked:
+                with pytest.raises(NotAttached, match="backend"):
+                    ask(*given)
+        return self.looks_up
+
     # -- tasks -------------------------------------------------------------------------------------
 
     def test_what_is_sent_is_claimed_as_it_was(self, parts: Any) -> None:
@@ -339,14 +358,24 @@ class BrokerSuite(_Suite):
         assert not delivery.suspect
 
     def test_tasks_of_one_priority_come_in_the_order_they_were_sent(self, parts: Any) -> None:
-        """First in, first out."""
+        """First in, first out; or at least all of them."""
         parts("producer").send([envelope(str(number)) for number in range(20)])
-        assert [one.envelope.id for one in self.claim(parts("worker"), 20)] == [str(number) for number in range(20)]
+        worker = parts("worker")
+        ids = [one.envelope.id for one in self.claim(worker, 20)]
+        while not self.orders and len(ids) < 20:
+            ids += [one.envelope.id for one in self.claim(worker, 20)]
+        assert (ids if self.orders else sorted(ids, key=int)) == [str(number) for number in range(20)]
 
     def test_the_highest_priority_comes_first(self, parts: Any) -> None:
-        """9 before 4 before 0."""
+        """9 before 4 before 0; what a worker is told is right in any case."""
         parts("producer").send([envelope(str(priority), priority=priority) for priority in (4, 0, 9)])
-        assert [one.envelope.id for one in self.claim(parts("worker"))] == ["9", "4", "0"]
+        worker = parts("worker")
+        claimed = self.claim(worker)
+        while not self.ranks and len(claimed) < 3:
+            claimed += self.claim(worker)
+        ids = [one.envelope.id for one in claimed]
+        assert (ids if self.ranks else sorted(ids, reverse=True)) == ["9", "4", "0"]
+        assert all(str(one.envelope.priority) == one.envelope.id for one in claimed)
 
     def test_no_more_is_claimed_than_there_is_room_for(self, parts: Any) -> None:
         """`room` is a limit."""
@@ -483,6 +512,8 @@ class BrokerSuite(_Suite):
     def test_the_first_final_report_of_a_call_stays(self, parts: Any) -> None:
         """A second one changes nothing of what is kept."""
         worker, store = parts("worker"), parts("store")
+        if not self.answers(store):
+            return
         worker.report([report(frame=b"first")])
         worker.report([report(frame=b"second")])
         stored = store.fetch("1", "add")
@@ -505,6 +536,8 @@ class BrokerSuite(_Suite):
     def test_a_call_is_known_while_it_waits_is_delayed_and_runs(self, parts: Any) -> None:
         """`fetch` tells where it stands."""
         store, worker = parts("store"), parts("worker")
+        if not self.answers(store):
+            return
         parts("producer").send([envelope("1"), envelope("2", due=time.time() + 3600)])
         assert [store.fetch(id, None).state for id in ("1", "2")] == ["waiting", "delayed"]
         self.claim(worker)
@@ -513,6 +546,8 @@ class BrokerSuite(_Suite):
     def test_an_unknown_call_is_not_found(self, parts: Any) -> None:
         """Neither to look at, nor to forget, nor to cancel."""
         store = parts("store")
+        if not self.answers(store):
+            return
         assert store.fetch("none", None) is None
         assert store.forget("none", None) is False
         assert store.cancel("none", "add") is False
@@ -520,6 +555,8 @@ class BrokerSuite(_Suite):
     def test_a_forgotten_result_is_gone(self, parts: Any) -> None:
         """`forget` deletes what is kept."""
         worker, store = parts("worker"), parts("store")
+        if not self.answers(store):
+            return
         worker.report([report()])
         assert store.forget("1", "add") is True
         assert store.fetch("1", "add") is None
@@ -527,6 +564,8 @@ class BrokerSuite(_Suite):
     def test_a_waiting_call_is_withdrawn(self, parts: Any) -> None:
         """No worker gets it any more; also one that is delayed."""
         store = parts("store")
+        if not self.answers(store):
+            return
         parts("producer").send([envelope("1"), envelope("2", due=time.time() + 3600)])
         assert [store.cancel(id, "add") for id in ("1", "2")] == [True, True]
         assert parts("worker").claim(("default",), 10, 0.0) == []
@@ -535,6 +574,9 @@ class BrokerSuite(_Suite):
     def test_the_worker_of_a_cancelled_running_call_is_told(self, parts: Any) -> None:
         """`tend` returns the name and id of what is to be stopped."""
         store, worker = parts("store"), parts("worker")
+        if not self.answers(store):
+            assert worker.tend() == []
+            return
         parts("producer").send([envelope("1")])
         self.claim(worker)
         assert store.cancel("1", "add") is None
@@ -543,6 +585,8 @@ class BrokerSuite(_Suite):
     def test_waiting_and_delayed_calls_are_listed(self, parts: Any) -> None:
         """In one queue or in all."""
         store = parts("store")
+        if not self.answers(store):
+            return
         parts("producer").send([envelope("1"), envelope("2", queue="other"), envelope("3", due=time.time() + 3600)])
         assert {one.id for one in store.calls("waiting", None)} == {"1", "2"}
         assert [one.id for one in store.calls("waiting", "other")] == ["2"]

@@ -14,7 +14,6 @@ from conftest import PATIENCE
 from servers import redis_server
 
 import dingo
-from dingo.kombu.abilities import Ability, abilities
 
 __all__ = ["redis_server"]
 
@@ -36,7 +35,7 @@ class Mode:
 
     @property
     def finds(self):
-        return self.local or {Ability.FIND, Ability.CANCEL} <= abilities(self.url)
+        return self.name not in {"amqp", "filesystem"}
 
 
 class Both:

@@ -11,7 +11,7 @@ from by_url import ByURL
 
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
-from dingo.errors import BadConfig, BrokerUnavailable, NotAttached, SendUncertain
+from dingo.errors import BadConfig, BrokerUnavailable, SendUncertain
 from dingo.kombu import amqp
 from dingo.testing.suites import PATIENCE, BrokerSuite, envelope, report
 
@@ -22,6 +22,8 @@ def node(rabbit_node):
 
 
 class TestAmqp(BrokerSuite):
+    looks_up = False
+
     @pytest.fixture
     def broker(self, node):
         tasks = [f"dingo.{queue}.{priority}" for queue in ("default", "other") for priority in range(10)]
@@ -37,34 +39,6 @@ class TestAmqp(BrokerSuite):
         assert [one.envelope.id for one in self.claim(first, 1)] == ["1"]
         producer.send([envelope("1")])
         assert [one.envelope.id for one in self.claim(second)] == ["1"]
-
-    def raises(self, parts, ask):
-        store = parts("store")
-        with pytest.raises(NotAttached, match="add a redis or sqlite backend"):
-            ask(store)
-
-    def test_the_first_final_report_of_a_call_stays(self, parts):
-        self.raises(parts, lambda store: store.fetch("1", "add"))
-
-    def test_a_call_is_known_while_it_waits_is_delayed_and_runs(self, parts):
-        self.raises(parts, lambda store: store.fetch("1", None))
-
-    def test_an_unknown_call_is_not_found(self, parts):
-        self.raises(parts, lambda store: store.fetch("none", None))
-
-    def test_a_forgotten_result_is_gone(self, parts):
-        self.raises(parts, lambda store: store.forget("1", "add"))
-
-    def test_a_waiting_call_is_withdrawn(self, parts):
-        self.raises(parts, lambda store: store.cancel("1", "add"))
-
-    def test_the_worker_of_a_cancelled_running_call_is_told(self, parts):
-        self.raises(parts, lambda store: store.cancel("1", "add"))
-        assert parts("worker").tend() == []
-
-    def test_waiting_and_delayed_calls_are_listed(self, parts):
-        for state in ("waiting", "delayed", "ended"):
-            self.raises(parts, lambda store, state=state: store.calls(state, None))
 
     # -- what only RabbitMQ needs -----------------------------------------------------------------------------------
 
