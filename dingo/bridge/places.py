@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Where giving a place back fetches those that wait, they come by themselves only for the case that whoever had it
 # died (seconds).
 BY_ITSELF = 5.0
+# How many calls that were put off are remembered before those that others have run are forgotten.
+MOST_AWAY = 10_000
 # What counts over all workers, and so needs a ledger.
 _COUNTED = ("unique", "rate_limit", "max_concurrency")
 
@@ -94,17 +96,19 @@ class Places:
         self._wanted: list[tuple[RemoteJob, Place]] = []
         self._refused: list[tuple[RemoteJob, Place, Wait]] = []
         self._waiting: list[Place] = []
-        self._until = 0.0  # when the last of those that were put off is due
+        self._away: dict[tuple[str, str], float] = {}  # what was put off here and has not come again: when it is due
 
     @property
     def busy(self) -> bool:
         """Whether calls that were put off here are still to come."""
-        return self._until > time()
+        now = time()
+        return any(due > now for due in list(self._away.values()))
 
     def want(self, job: RemoteJob) -> None:
         """Have a claimed call run when it has a place: in the next turn, or when it comes again."""
         option, envelope = job._plan.option, job.delivery.envelope
         self._numbers += 1
+        self._away.pop((envelope.name, envelope.id), None)
         place = Place(
             envelope.name, envelope.id, str(self._numbers), envelope.priority, option.max_concurrency, option.rate_limit
         )
@@ -141,7 +145,11 @@ class Places:
             Settlement(job.delivery, Verdict.LATER, due=now + self._seconds(wait)) for job, _, wait in self._refused
         ]
         self._settle(batch)
-        self._until = max(self._until, *(one.due or 0.0 for one in batch))
+        if len(self._away) > MOST_AWAY:  # others run them
+            self._away = {call: due for call, due in self._away.items() if due > now}
+        self._away.update(
+            {(place.name, place.id): one.due or 0.0 for (_, place, _), one in zip(self._refused, batch, strict=True)}
+        )
         if self._here:  # only now do they wait for their time, and can be fetched
             self._waiting += [place for _, place, wait in self._refused if not wait.exact]
         self._refused = []

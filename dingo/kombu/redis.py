@@ -218,7 +218,9 @@ local function move(owner, stream, entry, due, time, data, suspect)
   redis.call('XDEL', stream, entry)
   if #old < 12 then return end  -- not ours, and nothing that could stop others from being given back
   local id, name = call_of(old)
-  put(false, prefix, 'again', priority, due, time, id, name, data ~= '' and data or old, mark)
+  -- A retry comes after what waits: else many that fail again and again would keep all others from running.
+  local lane = data ~= '' and 'tasks' or 'again'
+  put(false, prefix, lane, priority, due, time, id, name, data ~= '' and data or old, mark)
   ring(prefix)
 end
 
@@ -1072,6 +1074,7 @@ class RedisWorker:
             line, self._line = self._line, None
             if line is None:
                 return
+            self.ledger.close()
             with contextlib.suppress(BrokerUnavailable):
                 self._server.run(_RELEASE, [self.owner, 1])
         line.close()

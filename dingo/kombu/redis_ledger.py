@@ -14,6 +14,7 @@ all leases are over, and the living must renew theirs.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from dingo.bridge.ledger import BURST, HELD_SHARE, HORIZON, SOON, STEP_LEAST, STEP_MOST
@@ -262,6 +263,7 @@ class RedisLedger:
     def __init__(self, server: Server, lease_seconds: float = 0.0) -> None:
         self._server = server
         self._lease = lease_seconds
+        self._lock = threading.Lock()
 
     def exchange(self, left: Sequence[Place], waiting: Sequence[Place], wanted: Sequence[Place]) -> list[Wait | None]:
         """Give places back, and ask for others."""
@@ -278,7 +280,13 @@ class RedisLedger:
 
     def tend(self) -> set[str]:
         """Renew the lease; return the queues that are paused."""
-        return {queue.decode() for queue in self._server.run(_TEND, [self.owner, self._lease])}
+        with self._lock:
+            return {queue.decode() for queue in self._server.run(_TEND, [self.owner, self._lease])}
+
+    def close(self) -> None:
+        """Renew no lease any more."""
+        with self._lock:
+            self.owner = ""
 
     def register(self, call: UniqueCall, seconds: float) -> str:
         """Return the id of the call that has the key now."""

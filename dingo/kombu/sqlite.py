@@ -374,13 +374,25 @@ class SqliteWorker:
             done = connection.execute("DELETE FROM tasks WHERE seq = ? AND fence = ?", one.delivery.token)
             if one.frees is not None and done.rowcount == 1:
                 sqlite_ledger.free(connection, one.delivery.envelope.name, one.frees, one.delivery.envelope.id)
+        elif one.frame is not None:
+            return self._try_again(connection, one)
         else:
             later = one.verdict is Verdict.LATER
             done = connection.execute(
-                "UPDATE tasks SET state = ?, due = ?, owner = NULL, suspect = 0, frame = coalesce(?, frame) "
+                "UPDATE tasks SET state = ?, due = ?, owner = NULL, suspect = 0 "
                 "WHERE seq = ? AND fence = ? AND state = 2",
-                (int(later), one.due if later else None, one.frame, *one.delivery.token),
+                (int(later), one.due if later else None, *one.delivery.token),
             )
+        return done.rowcount == 1
+
+    def _try_again(self, connection: sqlite3.Connection, one: Settlement) -> bool:
+        """Put a retry behind what waits: else many that fail again and again would keep all others from running."""
+        connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'tasks'")
+        done = connection.execute(
+            "UPDATE tasks SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), state = 1, due = ?, "
+            "owner = NULL, suspect = 0, frame = ? WHERE seq = ? AND fence = ? AND state = 2",
+            (one.due or 0.0, one.frame, *one.delivery.token),
+        )
         return done.rowcount == 1
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:

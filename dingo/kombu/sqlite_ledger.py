@@ -86,6 +86,8 @@ class SqliteLedger:
     def tend(self) -> set[str]:
         """Renew the heartbeat; return the queues that are paused."""
         if self._tend is not None:
+            if not self.owner:  # it is closed
+                return set()
             self._tend()
         if monotonic() - self._swept > SWEEP_EVERY:
             self._swept = monotonic()
@@ -150,6 +152,7 @@ class SqliteLedger:
 
     def close(self) -> None:
         """Close the file."""
+        self.owner = ""
         with self._lock:
             connection, self._opened = self._opened, None
             if connection is not None:
