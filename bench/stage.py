@@ -7,6 +7,7 @@ of a run, and emptied between two of them.
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-PATIENCE = 120  # how long anything may take that has no measure of its own (seconds)
+PATIENCE = 120  # how long jobs may take to run that nobody waits for (seconds)
+ANSWER_SECONDS = 400  # how long a caller may take for a command
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -198,6 +200,8 @@ class Stage:
         return self._answer()
 
     def _answer(self):
+        if not select.select([self.caller.stdout], [], [], ANSWER_SECONDS)[0]:
+            raise Crash(f"the caller of {self.peer.name} does not answer: {self.said('caller')}")
         line = self.caller.stdout.readline()
         if not line:
             raise Crash(f"the caller of {self.peer.name} ended: {self.said('caller')}")
@@ -229,7 +233,8 @@ class Stage:
     def close(self):
         """End all processes of this contestant, whatever they do."""
         if self.caller is not None:
-            self.caller.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.caller.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.caller.wait(15)
             self.caller.stdout.close()

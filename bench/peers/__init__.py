@@ -80,7 +80,8 @@ PEERS = {
              "moved to a registry before the run; found failed after a kill, not run again", share=0.025),
         Peer("arq", "redis", "arq", _ARQ, "max_jobs=10, poll_delay=0.005, async task",
              "at least once: deleted after the run", share=0.1),
-        Peer("saq", "redis", "saq", _SAQ, "concurrency=10, async task", _LATE, share=0.1),
+        Peer("saq", "redis", "saq", _SAQ, "concurrency=10, async task",
+             "acknowledged after the run; after a kill found and aborted, run again only with retries", share=0.1),
     )
 }  # fmt: skip
 
