@@ -158,7 +158,10 @@ class Component(Protocol):
 
 @runtime_checkable
 class Producer(Component, Protocol):
-    """Gets tasks to a broker. Called by the app's sender thread alone."""
+    """Gets tasks to a broker. Called by the app's sender thread alone.
+
+    One with an attribute `max_message_bytes` takes frames of at most so many bytes; larger calls are refused.
+    """
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
         """Return when the broker is responsible for all of them; a task sent again under its id counts once.

@@ -16,7 +16,7 @@ import dingo
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
 from dingo.kombu import stock
-from dingo.testing.suites import envelope
+from dingo.testing.suites import envelope, report
 
 __all__ = ["sqs_server", "sqs_url"]
 
@@ -200,6 +200,19 @@ def test_sqs_gives_what_a_live_worker_holds_to_nobody(sqs_url, parts):
     assert worker.settle([Settlement(kept)]) == []
 
 
+def test_reports_for_a_caller_that_is_gone_keep_nobody(sqs_url, parts):
+    codes = []
+    worker = parts(kombu.worker(sqs_url), lambda _level, code, *_: codes.append(code))
+    store = parts(kombu.store(sqs_url))
+    assert store.collect("me", 0.0) == []
+    worker.report([report()])
+    while not store.collect("me", 1.0):
+        pass
+    store.close()
+    worker.report([report()])
+    assert codes == ["report.unclaimed"]
+
+
 def test_what_comes_again_to_the_worker_that_runs_it_does_not_run_twice(sqs_url, parts):
     url = f"{sqs_url}&visibility_timeout=1"
     producer, worker = parts(kombu.producer(url)), parts(kombu.worker(url))
@@ -301,6 +314,13 @@ def test_what_sqs_cannot_carry_is_refused_at_both_ends(sqs_url):
         assert app.call("size", "x" * 130_000).result(PATIENCE) == 130_000
         with pytest.raises(dingo.TaskFailed, match="reference to large data"):
             app.call("grow", 150_000).result(PATIENCE)
+
+
+def test_a_worker_says_where_the_death_of_another_loses_tasks(tmp_path, parts):
+    for url, codes in ((f"sqla+sqlite:///{tmp_path}/x.db", ["broker.forgets"]), (f"filesystem://{tmp_path}", [])):
+        told = []
+        parts(kombu.worker(url), lambda _level, code, *_, told=told: told.append(code))
+        assert told == codes
 
 
 # -- URLs ----------------------------------------------------------------------------------------------
