@@ -411,7 +411,7 @@ class App:
     def workers(self) -> list[WorkerInfo]:
         """List the workers that live on this app's broker, by name. Those that died are seen for a lease more.
 
-        Over RabbitMQ it asks them all, and waits 2 seconds for the answers. Raises NotAttached, BrokerUnavailable.
+        Over RabbitMQ it asks them all, and waits 3 seconds for the answers. Raises NotAttached, BrokerUnavailable.
         """
         return sorted(self.find_workers(), key=lambda one: (one.name, one.pid))
 

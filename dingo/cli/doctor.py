@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ def add_to(commands: Any) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     app = find(arguments.app)
+    logging.getLogger("dingo").setLevel(logging.CRITICAL)  # what there is to say is said in the findings
     wrong = 0
     for finding in _findings(app):
         wrong += finding.verdict == WRONG
@@ -58,6 +61,7 @@ def _findings(app: App) -> Iterator[Finding]:
         yield from checkup(app.broker, app.config, _queues(app))
         if app.backend not in (None, app.broker):
             yield backend_checkup(app.backend or "", app.config)
+        yield from _paused(app)
         yield from _fleet(app)
     except BrokerUnavailable as error:
         where = mask_url(app.broker)
@@ -80,6 +84,12 @@ def _configuration(app: App) -> Iterator[Finding]:
 def _queues(app: App) -> list[str]:
     """Return the queues that this app's calls go to."""
     return sorted({app.config.queue, *(queue for _, queue in app.task_queues() if queue is not None)})
+
+
+def _paused(app: App) -> Iterator[Finding]:
+    with suppress(NotAttached):  # where nothing can be paused, nothing is
+        for queue in app.paused():
+            yield Finding(f"queue {queue}", WARNING, "it is paused: nothing of it starts", f"dingo resume ... {queue}")
 
 
 def _fleet(app: App) -> Iterator[Finding]:

@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from rabbit import amqp_node, free_ports
+from rabbit import free_ports
 from servers import own_redis
 
 import dingo
 from dingo.kombu import checkups
 
-__all__ = ["amqp_node", "own_redis"]
+__all__ = ["own_redis"]
 
 PATIENCE = 60.0
 
@@ -76,6 +76,9 @@ def test_tasks_and_queues_that_nobody_serves(doctor, tmp_path):
 def test_nobody_there(doctor, tmp_path):
     findings, code = doctor(f"sqlite:///{tmp_path}/jobs.db")
     assert (code, findings["workers"]["verdict"]) == (0, "warning")
+    with dingo.App(f"sqlite:///{tmp_path}/jobs.db") as app:
+        app.pause("far")
+    assert doctor(f"sqlite:///{tmp_path}/jobs.db")[0]["queue far"]["advice"] == "dingo resume ... far"
     (port,) = free_ports(1)
     findings, code = doctor(f"redis://u:hunter2@127.0.0.1:{port}/0")
     assert (code, findings["broker"]["verdict"]) == (1, "wrong")

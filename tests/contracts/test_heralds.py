@@ -3,14 +3,13 @@
 import itertools
 
 import pytest
-from rabbit import amqp_node
 from servers import redis_server
 
 from dingo import kombu
 from dingo.kombu.heralds import amqp as heralds_amqp
 from dingo.testing.suites import HeraldSuite
 
-__all__ = ["amqp_node", "redis_server"]
+__all__ = ["redis_server"]
 
 _numbers = itertools.count()
 

@@ -4,7 +4,6 @@ import itertools
 import time
 
 import pytest
-from rabbit import amqp_node
 from servers import redis_server
 
 import dingo
@@ -13,7 +12,7 @@ from dingo.bridge import heralding
 from dingo.bridge.news import News, Seals, Wish, news_frames, plain
 from dingo.kombu.heralds import amqp as heralds_amqp
 
-__all__ = ["amqp_node", "redis_server"]
+__all__ = ["redis_server"]
 
 PATIENCE = 30.0
 _numbers = itertools.count()
