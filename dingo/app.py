@@ -652,6 +652,7 @@ class App:
         worker = RemoteWorker(
             self.config, self._hub, self._hooks, self._send_following, self._refresh, self._lifespan,
             consumer, reporter, self._parts.get(Role.HERALD), self._plan_here, lambda: self.names,
+            self._when_sent,
         )  # fmt: skip
         worker.start(queues, name)
         return worker
@@ -683,6 +684,13 @@ class App:
             self._open()
             assert self._bridge is not None
             return self._bridge
+
+    def _when_sent(self, fn: Callable[[], object]) -> None:
+        bridge = self._bridge
+        if bridge is None or isinstance(bridge, LocalBridge):
+            fn()
+        else:
+            bridge.when_sent(fn)
 
     def _send_following(self, signature: Signature, previous: Any) -> None:
         if self._bridge is None:

@@ -49,7 +49,7 @@ from dingo.timer import Timer
 from dingo.worker.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dingo.config import Config
     from dingo.contracts import Envelope, Ledger, Producer, Store, StoredCall
@@ -105,6 +105,13 @@ class _Line:
     remote = True
 
 
+class _Passing:
+    """Stands in the sender's line; what it was given is called when everything before it has gone."""
+
+    def __init__(self, fn: Callable[[], object]) -> None:
+        self.set = fn
+
+
 class RemoteCaller:
     """The caller's side of an app that is connected to a broker."""
 
@@ -127,9 +134,8 @@ class RemoteCaller:
         self._ledger: Ledger | None = getattr(store, "ledger", None)
         self._unique = UniqueCalls(self._ledger, apart=getattr(store, "apart", False))
         self._ids = DefaultIDMaker()
-        self._line: SimpleQueue[tuple[Job, Envelope] | list[tuple[Job, Envelope]] | threading.Event | None] = (
-            SimpleQueue()
-        )
+        self._line: SimpleQueue[tuple[Job, Envelope] | list[tuple[Job, Envelope]] | threading.Event | _Passing | None]
+        self._line = SimpleQueue()
         self._pending: dict[str, Job] = {}
         self.under_way: list[tuple[Job, Envelope]] = []
         """What the sender is about to send, or has sent without an answer as yet."""
@@ -290,6 +296,10 @@ class RemoteCaller:
         with away():
             return passed.wait(timeout)
 
+    def when_sent(self, fn: Callable[[], object]) -> None:
+        """Have `fn()` called on the sender's thread when all calls so far are sent, or given up; it must be quick."""
+        self._line.put(_Passing(fn))
+
     # -- the sender thread -------------------------------------------------------------------------
 
     def _send_all(self) -> None:
@@ -305,13 +315,13 @@ class RemoteCaller:
             if end:
                 return
 
-    def _next_batch(self) -> tuple[list[tuple[Job, Envelope]], list[threading.Event], bool]:
+    def _next_batch(self) -> tuple[list[tuple[Job, Envelope]], list[threading.Event | _Passing], bool]:
         calls = self.under_way = []
-        events: list[threading.Event] = []
+        events: list[threading.Event | _Passing] = []
         entry = self._line.get()
         try:
             while entry is not None:
-                if isinstance(entry, threading.Event):
+                if isinstance(entry, threading.Event | _Passing):
                     events.append(entry)
                 elif isinstance(entry, list):
                     calls += entry
@@ -362,6 +372,8 @@ class RemoteCaller:
         for job, _ in calls:
             self._forget(job)
             job.finish(Status.FAILURE, Fault(Code.NOT_SENT, failure=failure))
+            if job._detail is not None and job._detail.follows:  # nobody holds its Result
+                self._emit(Level.ERROR, "callback.lost", f"{job.name} {job.id}: {failure.message}", {"id": job.id})
 
     def _forget(self, job: Job) -> None:
         self._pending.pop(job._id or "", None)
@@ -739,6 +751,10 @@ class NoCaller:
         """Nothing is under way."""
         del timeout
         return True
+
+    def when_sent(self, fn: Callable[[], object]) -> None:
+        """Nothing is to be sent before."""
+        fn()
 
     def reconfigure(self, config: Config) -> None:
         """Nothing here goes by it."""

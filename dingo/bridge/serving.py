@@ -36,6 +36,7 @@ from dingo.message.frame import NotForUs
 from dingo.message.report import Code, Failure, Progress, Report, Status
 from dingo.message.signing import unsealed
 from dingo.message.task import Header
+from dingo.worker.attempt import failed
 from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
@@ -98,8 +99,10 @@ class RemoteJob(Job):
         return queue.removesuffix(f".{self.name}") if self._plan.bridge.named else queue  # type: ignore[attr-defined]
 
     def wake(self) -> None:
-        """Hand its end to the I/O thread."""
-        self._plan.bridge.done(self)  # type: ignore[attr-defined]
+        """Hand its end to the I/O thread. One on which others are to follow is settled when those are sent."""
+        option = self._plan.option
+        if self._status is Status.CANCELLED or not (option.on_success or option.on_error):
+            self._plan.bridge.done(self)  # type: ignore[attr-defined]
 
     def watch(self, *, latch: Any = None, callback: Any = None) -> bool:
         """Nobody in this process waits for it."""
@@ -127,7 +130,8 @@ class RemoteWorker(LocalBridge):
                  refresh: Callable[[str | None], None], lifespan: Callable[[], Any] | None,
                  consumer: Consumer, reporter: Reporter, herald: Herald | None,
                  plan_of: Callable[[str, dict[str, Any]], Plan | None],
-                 names: Callable[[], Iterable[str]]) -> None:  # fmt: skip
+                 names: Callable[[], Iterable[str]],
+                 when_sent: Callable[[Callable[[], object]], None]) -> None:  # fmt: skip
         super().__init__(config, hub, hooks, send, refresh, lifespan)
         self.carries = True
         self._consumer = consumer
@@ -138,6 +142,7 @@ class RemoteWorker(LocalBridge):
         self.news: WorkerNews | None = None
         """What shows this worker to the fleet, where there is a Herald."""
         self._plan_of = plan_of
+        self._when_sent = when_sent
         self._names = names
         self._codec = Codec(config, "")
         self._done: deque[Job | Settlement | ReportEnvelope] = deque()
@@ -234,6 +239,19 @@ class RemoteWorker(LocalBridge):
         wall = time() + (due - self.timer.time())
         frame = self._codec.again(job.delivery.envelope.frame, {"e": wall, "a": detail.attempt}, detail.errors)
         self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=frame))
+
+    def follow(self, job: Job, signatures: tuple[Signature, ...], given: tuple[Any, ...], value: Any) -> None:
+        """Make the calls that were to follow this one.
+
+        The broker keeps this one until it has those: of a worker that dies before, all of it comes again.
+        """
+        super().follow(job, signatures, given, value)
+        option = job._plan.option
+        if isinstance(job, RemoteJob) and (option.on_success or option.on_error):
+            if signatures:
+                self._when_sent(partial(self.done, job))
+            else:
+                self.done(job)
 
     def cancel(self, job: Job) -> bool:
         """End a job that was cancelled from afar; stop it where its pool can."""
@@ -486,14 +504,19 @@ class RemoteWorker(LocalBridge):
             job = self._suspects.popleft()
             starts = job.delivery.starts
             if not job._plan.option.redeliver and starts:
-                why = "its worker died while it ran, and it is not run twice"
-                job.finish(Status.FAILURE, Fault.saying(Code.WORKER_LOST, why))
+                self._end_unrun(job, Code.WORKER_LOST, "its worker died while it ran, and it is not run twice")
             elif starts >= POISONED_AT:
-                job.finish(Status.FAILURE, Fault.saying(Code.POISONED, f"its worker died {starts} times while it ran"))
+                self._end_unrun(job, Code.POISONED, f"its worker died {starts} times while it ran")
             elif not job.ended:  # else it was cancelled while it waited for its turn
                 self._suspect_running = job
                 if self._record_start(job):
                     self._put(job)
+
+    def _end_unrun(self, job: RemoteJob, code: Code, why: str) -> None:
+        fault = Fault.saying(code, why)
+        if job.finish(Status.FAILURE, fault):
+            job.start()
+            self.aside.do(failed, job, fault)  # hooks may take their time: not on the I/O thread
 
     def _park(self, delivery: Delivery, header: dict[str, Any], why: str, code: Code) -> None:
         """Leave a task to a worker that can run it, for a while; then refuse it."""

@@ -16,7 +16,7 @@ from dingo.blocking import here
 from dingo.events import Level, Origin
 from dingo.job import Fault
 from dingo.message.report import Code, Status
-from dingo.worker.attempt import Attempt, without_our_frame
+from dingo.worker.attempt import Attempt, failed, without_our_frame
 from dingo.worker.context import on_loop
 
 if TYPE_CHECKING:
@@ -231,7 +231,9 @@ class _Line:
                 Origin.WORKER, Level.ERROR, "worker.failed", f"an error in dingo on {self.thread.name}",
                 {"error": error}, error=error,
             )  # fmt: skip
-            job.finish(Status.FAILURE, Fault(Code.EXCEPTION, error))
+            fault = Fault(Code.EXCEPTION, error)
+            if job.finish(Status.FAILURE, fault):
+                failed(job, fault)
         finally:
             if self.tasks.get(job) is asyncio.current_task():  # else it runs again beside a task that did not stop
                 del self.tasks[job]

@@ -308,7 +308,9 @@ class ThreadPool:
             {"error": error}, error=error,
         )  # fmt: skip
         if seat.job is not None:
-            seat.job.finish(Status.FAILURE, Fault(Code.EXCEPTION, error))
+            fault = Fault(Code.EXCEPTION, error)
+            if seat.job.finish(Status.FAILURE, fault):
+                failed(seat.job, fault)
         self._start_thread()
 
     def resize(self, count: int) -> None:
