@@ -97,7 +97,20 @@ class _Server:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-class Postgresql(_Server):
+class _Sql:
+    """What tests do with the tables of either database."""
+
+    def empty(self) -> None:
+        """Throw out everything that dingo holds."""
+        if self.do("SELECT table_name FROM information_schema.tables WHERE table_name = 'dingo_meta'"):
+            self.do("DELETE FROM dingo_reports", "DELETE FROM dingo_results")
+
+    def drop(self) -> None:
+        """The same with the tables."""
+        self.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
+
+
+class Postgresql(_Sql, _Server):
     user = "postgres"
 
     def __init__(self) -> None:
@@ -114,7 +127,7 @@ class Postgresql(_Server):
     def command(self) -> list[str]:
         settings = [
             f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.home}",
-            "shared_buffers=16MB", "max_connections=50",
+            "shared_buffers=16MB", "max_connections=50", "fsync=off",  # the machine does not crash, only the server
         ]  # fmt: skip
         # A killed server leaves its shared memory and pid file behind, and takes them over when it starts again.
         return [self.binary, "-D", str(self.home / "data"), *(part for one in settings for part in ("-c", one))]
@@ -138,7 +151,7 @@ class Postgresql(_Server):
             return cursor.fetchall() if cursor.description else []
 
 
-class Mysql(_Server):
+class Mysql(_Sql, _Server):
     user = "mysql"
 
     def __init__(self) -> None:
@@ -162,6 +175,7 @@ class Mysql(_Server):
             self.binary, "--no-defaults", f"--datadir={self.home / 'data'}", f"--port={self.port}",
             "--bind-address=127.0.0.1", f"--socket={self.home / 'socket'}", f"--pid-file={self.home / 'pid'}",
             "--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M", "--skip-name-resolve",
+            "--innodb-flush-log-at-trx-commit=2", "--skip-log-bin",
         ]  # fmt: skip
 
     def answers(self) -> bool:
@@ -200,7 +214,7 @@ class Memcached(_Server):
     def command(self) -> list[str]:
         return [self.binary, "-l", "127.0.0.1", "-p", str(self.port), "-m", "64"]
 
-    def flush(self) -> None:
+    def empty(self) -> None:
         """Throw out everything it holds."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as one:
             one.sendall(b"flush_all\r\n")
@@ -230,7 +244,7 @@ class Mongodb(_Server):
     def command(self) -> list[str]:
         return [self.binary, "--dbpath", str(self.home / "data"), "--port", str(self.port), "--bind_ip", "127.0.0.1"]
 
-    def flush(self) -> None:
+    def empty(self) -> None:
         """Throw out everything it holds."""
         import pymongo
 

@@ -35,14 +35,14 @@ class TestRedis(BackendSuite):
 class TestPostgresql(BackendSuite):
     @pytest.fixture
     def backend(self, postgresql):
-        postgresql.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
+        postgresql.empty()
         return ByURL(postgresql.url)
 
 
 class TestMysql(BackendSuite):
     @pytest.fixture
     def backend(self, mysql):
-        mysql.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
+        mysql.empty()
         return ByURL(mysql.url)
 
 
@@ -51,12 +51,12 @@ class TestMemcache(BackendSuite):
 
     @pytest.fixture
     def backend(self, memcached):
-        memcached.flush()
+        memcached.empty()
         return ByURL(memcached.url)
 
 
 class TestMongodb(BackendSuite):
     @pytest.fixture
     def backend(self, mongodb):
-        mongodb.flush()
+        mongodb.empty()
         return ByURL(mongodb.url)

@@ -34,6 +34,16 @@ def test_a_broker_and_a_backend_make_an_app_both(url):
         assert app.call("add", 20, 22).result(10) == 42
 
 
+def test_a_backend_that_is_no_broker(url, postgresql):
+    with registered(kombu.Broker(url), kombu.Backend(postgresql.url)) as app:
+        app.allocate("add", 1)
+        result = app.call("add", 20, 22)
+        assert result.result(10) == 42
+        assert app.result(result.id).result(0) == 42
+        with pytest.raises(dingo.NotAttached):
+            app.pending()
+
+
 def test_a_named_consumer_with_a_named_producer(url):
     with (
         registered(kombu.Producer(url, named=True), kombu.Store(url)) as caller,

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from databases import Memcached, Mysql, Postgresql
+from databases import Memcached
 
 import dingo
 from dingo import kombu
@@ -23,10 +23,7 @@ SQL = ["postgresql", "mysql"]
 def server(request):
     """A server of the wanted kind, which all tests share, emptied."""
     server = request.getfixturevalue(request.param)
-    if isinstance(server, Memcached):
-        server.flush()
-    else:
-        server.do("DROP TABLE IF EXISTS dingo_reports, dingo_results, dingo_meta")
+    server.empty()
     return server
 
 
@@ -116,26 +113,23 @@ def test_making_one_opens_nothing_and_opening_it_tells_that_nobody_is_there(url)
 # -- servers that come and go -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [Postgresql, Mysql, Memcached])
-def test_after_a_restart_of_the_server_everything_goes_on(kind, opened):
-    server = kind()
+@pytest.mark.parametrize("server", KINDS, indirect=True)
+def test_after_a_restart_of_the_server_everything_goes_on(server, opened):
+    reporter, store = opened(server.url)
+    reporter.report([report("before")])
+    assert frames(store, 1) == [b"report of before"]
+    server.kill()
     try:
-        server.start()
-        reporter, store = opened(server.url)
-        reporter.report([report("before")])
-        assert frames(store, 1) == [b"report of before"]
-        server.kill()
         for ask in (lambda: reporter.report([report("lost")]), lambda: store.collect("me", 1.0),
                     lambda: store.fetch("before", None)):  # fmt: skip
             with pytest.raises(BrokerUnavailable, match=str(server.port)):
                 ask()
-        server.start()
-        reporter.report([report("after")])
-        assert frames(store, 1) == [b"report of after"]
-        assert store.fetch("after", "add") is not None
-        assert (store.fetch("before", "add") is not None) is (kind is not Memcached)
     finally:
-        server.remove()
+        server.start()
+    reporter.report([report("after")])
+    assert frames(store, 1) == [b"report of after"]
+    assert store.fetch("after", "add") is not None
+    assert (store.fetch("before", "add") is not None) is not isinstance(server, Memcached)
 
 
 @pytest.mark.parametrize("server", SQL, indirect=True)
@@ -177,6 +171,7 @@ def test_the_child_of_a_fork_has_connections_of_its_own(server, opened):
 
 @pytest.mark.parametrize("server", SQL, indirect=True)
 def test_many_may_make_the_tables_at_once(server):
+    server.drop()
     stores, wrong = [kombu.store(server.url) for _ in range(8)], []
     start = threading.Barrier(len(stores))
 
@@ -204,6 +199,7 @@ def test_tables_of_a_newer_version_are_refused(server, opened):
     server.do("UPDATE dingo_meta SET value = '99'")
     with pytest.raises(BadConfig, match="schema 99"):
         kombu.store(server.url).open(lambda *_: None)
+    server.drop()
 
 
 @pytest.mark.parametrize("server", SQL, indirect=True)
