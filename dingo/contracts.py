@@ -225,9 +225,9 @@ class Store(Component, Protocol):
     """Gets reports to callers, and answers questions about calls. `collect` is the receiver thread's alone.
 
     One with a true attribute `apart` is not where the tasks are: it knows only calls that have ended, and raises
-    NotAttached when it is asked about others. One with a true attribute `polls` has nobody to tell it of reports: its
-    `wake` is called when some are to be expected. One whose server may come back from an outage without what it had
-    has a method `unknown(calls)`: it is asked then which of the given (id, name) are not known any more.
+    NotAttached when it is asked about others. One that nobody tells of reports may have a method `expect`: it is called
+    when calls were sent. One whose server may come back from an outage without what it had has a method
+    `unknown(calls)`: it is asked then which of the given (id, name) are not known any more.
     """
 
     def collect(self, reply: str, wait: float) -> list[bytes]:

@@ -152,7 +152,7 @@ class RemoteCaller:
         producer.open(self._emit)
         if store is not None:
             store.open(self._emit)
-        self._expect = store.wake if store is not None and getattr(store, "polls", False) else None
+        self._expect = getattr(store, "expect", None)
         self._threads = [threading.Thread(target=self._send_all, name="dingo-sender", daemon=True)]
         if store is not None:
             self._threads.append(threading.Thread(target=self._receive_all, name="dingo-receiver", daemon=True))

@@ -115,11 +115,6 @@ class Store(_Part):
         """Whether it knows only calls that have ended."""
         return bool(getattr(self._behind, "apart", False))
 
-    @property
-    def polls(self) -> bool:
-        """Whether it looks for reports, so that it is to be told when some are to be expected."""
-        return bool(getattr(self._behind, "polls", False))
-
     def collect(self, reply: str, wait: float) -> list[bytes]:
         """Return packs of new reports for this address. Raises BrokerUnavailable."""
         return list(self._behind.collect(reply, wait))
@@ -145,6 +140,12 @@ class Store(_Part):
     def wake(self) -> None:
         """Make a waiting `collect` return."""
         self._behind.wake()
+
+    def expect(self) -> None:
+        """Look often from now on, if it has to look for reports."""
+        expect = getattr(self._behind, "expect", None)
+        if expect is not None:
+            expect()
 
 
 class Broker(Consumer):

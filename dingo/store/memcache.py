@@ -219,8 +219,6 @@ def _command(verb: bytes, key: bytes, data: bytes, seconds: int) -> bytes:
 class MemcacheStore(Apart):
     """Gets reports out of memcached, and looks at what is kept in it."""
 
-    polls = True
-
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lookout = Lookout()
@@ -297,6 +295,10 @@ class MemcacheStore(Apart):
     def wake(self) -> None:
         """Make a waiting `collect` return."""
         self._lookout.wake()
+
+    def expect(self) -> None:
+        """Look often from now on: reports are to be expected."""
+        self._lookout.expect()
 
     def close(self) -> None:
         """Delete what was handed out, and close the connections."""

@@ -200,8 +200,6 @@ class MongodbReporter:
 class MongodbStore(Apart):
     """Gets reports out of MongoDB, and looks at what is kept in it."""
 
-    polls = True
-
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lookout = Lookout()
@@ -251,6 +249,10 @@ class MongodbStore(Apart):
     def wake(self) -> None:
         """Make a waiting `collect` return."""
         self._lookout.wake()
+
+    def expect(self) -> None:
+        """Look often from now on: reports are to be expected."""
+        self._lookout.expect()
 
     def close(self) -> None:
         """Delete what was handed out, and close the connections."""

@@ -97,8 +97,6 @@ class MysqlReporter(SqlReporter):
 class MysqlStore(SqlStore):
     """Gets reports out of MySQL."""
 
-    polls = True
-
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._lookout = Lookout()
@@ -112,3 +110,7 @@ class MysqlStore(SqlStore):
     def wake(self) -> None:
         """Make a waiting `collect` return."""
         self._lookout.wake()
+
+    def expect(self) -> None:
+        """Look often from now on: reports are to be expected."""
+        self._lookout.expect()

@@ -1,5 +1,6 @@
 """Result stores: what each does when a server is not as it should be."""
 
+import itertools
 import os
 import sys
 import threading
@@ -265,25 +266,45 @@ def test_a_lookout_looks_the_more_rarely_the_longer_nothing_came(monkeypatch):
         now[0] += seconds
         return False
 
-    monkeypatch.setattr(one._woken, "wait", wait)
+    monkeypatch.setattr(one._told, "wait", wait)
     assert one.watch(list, 60.0) == []
-    assert pauses[0] == lookout.SHORTEST
-    assert max(pauses) == lookout.LONGEST
-    assert pauses[:-1] == sorted(pauses[:-1])
+    assert pauses[0] == pytest.approx(lookout.SHORTEST)
+    assert max(pauses) == pytest.approx(lookout.LONGEST)
+    assert all(after > before - 1e-6 for before, after in itertools.pairwise(pauses[:-1]))
     assert len(pauses) < 400
 
 
-def test_a_call_wakes_a_store_that_looks(mysql):
+def test_a_lookout_that_is_told_to_expect_something_looks_soon(monkeypatch):
+    now, pauses = [1000.0], []
+    monkeypatch.setattr(lookout, "monotonic", lambda: now[0])
+    one = lookout.Lookout()
+    one._since = 0.0
+
+    def wait(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            one.expect()
+            return True
+        now[0] += seconds
+        return False
+
+    monkeypatch.setattr(one._told, "wait", wait)
+    looks = iter([[], [b"mail"]])
+    assert one.watch(lambda: next(looks), 60.0) == [b"mail"]
+    assert pauses == [pytest.approx(lookout.LONGEST), pytest.approx(lookout.SHORTEST)]
+
+
+def test_a_call_has_a_store_that_looks_expect_a_report(mysql):
     """However long nothing came, so that the next call does not wait for a look of the idle."""
-    app = dingo.App("memory://wakes", backend=mysql.url)
+    app = dingo.App("memory://expects", backend=mysql.url)
     app.register("add", lambda a, b: a + b)
     with app:
         app.start_worker()
-        app.call("add", 1, 1).result(PATIENCE)
-        lookout_of = app._bridge._store._lookout
-        lookout_of._since = 0.0  # as if it had waited for ages
+        assert app.call("add", 1, 1).result(PATIENCE) == 2
+        one = app._bridge._store._lookout
+        one._since = 0.0  # as if it had waited for ages
         assert app.call("add", 1, 2).result(PATIENCE) == 3
-        assert lookout_of._since > 0.0
+        assert one._since > 0.0
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
