@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from dingo.message.option import Option
 
 # Where giving a place back fetches those that wait, they come by themselves only for the case that whoever had it
-# died (seconds).
+# died: after so many seconds, and then so much further apart than those who have to come by themselves.
 BY_ITSELF = 5.0
+APART = 20
+# What got no place takes no room: so many more tasks than there is room for are claimed then at most, lest those that
+# stand behind ten thousand limited ones wait for long.
+FLOOD_MOST = 500
 # How many calls that were put off are remembered before those that others have run are forgotten.
 MOST_AWAY = 10_000
 # What counts over all workers, and so needs a ledger.
@@ -92,7 +96,10 @@ class Places:
         self._run = run
         self._settle = settle
         self._give_back = give_back
+        self.names: set[str] = set()
+        """The tasks whose calls have wanted places."""
         self._numbers = 0
+        self._flood = 0
         self._wanted: list[tuple[RemoteJob, Place]] = []
         self._refused: list[tuple[RemoteJob, Place, Wait]] = []
         self._waiting: list[Place] = []
@@ -104,10 +111,16 @@ class Places:
         now = time()
         return any(due > now for due in list(self._away.values()))
 
+    def flood(self) -> int:
+        """Return how many more tasks than there is room for to claim now: most of the last ones got no place."""
+        flood, self._flood = self._flood, 0
+        return flood
+
     def want(self, job: RemoteJob) -> None:
         """Have a claimed call run when it has a place: in the next turn, or when it comes again."""
         option, envelope = job._plan.option, job.delivery.envelope
         self._numbers += 1
+        self.names.add(envelope.name)
         self._away.pop((envelope.name, envelope.id), None)
         place = Place(
             envelope.name, envelope.id, str(self._numbers), envelope.priority, option.max_concurrency, option.rate_limit
@@ -138,6 +151,8 @@ class Places:
                 self._run(job)
             else:
                 self._refused.append((job, place, wait))
+        if self._here and 2 * len(self._refused) > len(wanted):
+            self._flood = min(FLOOD_MOST, 2 * len(self._refused))
 
     def _put_off(self) -> None:
         now = time()
@@ -157,5 +172,5 @@ class Places:
     def _seconds(self, wait: Wait) -> float:
         seconds = wait.seconds
         if self._here and not wait.exact:
-            seconds = max(BY_ITSELF, seconds)
+            seconds = BY_ITSELF + APART * seconds
         return seconds * random.uniform(0.5, 1.5) if seconds >= HORIZON else seconds  # noqa: S311 - spreads them

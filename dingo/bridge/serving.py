@@ -327,9 +327,10 @@ class RemoteWorker(LocalBridge):
             wait = LOOK
         try:
             if room > 0 and (queues := self._queues_now()):
-                deliveries = self._consumer.claim(queues, room, wait)
+                flood = 0 if self._places is None else self._places.flood()
+                deliveries = self._consumer.claim(queues, room + flood, wait)
                 self._dry = not deliveries
-                self._take_all(deliveries)
+                self._take_all(deliveries if not flood else self._without_surplus(deliveries, room))
                 if self._turns.weighted:
                     self._turns.took(self._turns.order(self._paused), map(self._queue_of_delivery, deliveries))
             elif wait:
@@ -342,6 +343,17 @@ class RemoteWorker(LocalBridge):
         if not self.named:
             return queues
         return tuple(queue_of(queue, name) for queue in queues for name in self._names())
+
+    def _without_surplus(self, deliveries: Iterable[Delivery], room: int) -> Iterable[Delivery]:
+        """Leave out, and give back, what there is no room for: of tasks without limits not more than that."""
+        assert self._places is not None
+        for delivery in deliveries:
+            if delivery.envelope.name not in self._places.names:
+                room -= 1
+                if room < 0:
+                    self._done.append(Settlement(delivery, Verdict.RETURN))
+                    continue
+            yield delivery
 
     def _queue_of_delivery(self, delivery: Delivery) -> str:
         envelope = delivery.envelope

@@ -212,7 +212,9 @@ local function move(owner, stream, entry, due, time, data, suspect)
   local place = entry .. ' ' .. stream
   local starts = redis.call('HGET', prefix .. 'starts', place) or string.match(mark, '^%d+') or '0'
   redis.call('HDEL', prefix .. 'starts', place)
-  local flags = suspect and 'u' or ''
+  -- What was put off was not started: a suspect stays one.
+  local stays = due ~= '' and data == '' and string.find(mark, 'u')
+  local flags = (suspect or stays) and 'u' or ''
   if redis.call('SREM', 'dingo:stop:' .. owner, place) == 1 or string.find(mark, 'x') then flags = flags .. 'x' end
   mark = (starts ~= '0' or flags ~= '') and starts .. flags or ''
   redis.call('XDEL', stream, entry)

@@ -377,11 +377,11 @@ class SqliteWorker:
         elif one.frame is not None:
             return self._try_again(connection, one)
         else:
-            later = one.verdict is Verdict.LATER
+            later = one.verdict is Verdict.LATER  # it was not started: a suspect stays one
             done = connection.execute(
-                "UPDATE tasks SET state = ?, due = ?, owner = NULL, suspect = 0 "
+                "UPDATE tasks SET state = ?, due = ?, owner = NULL, suspect = suspect AND ? "
                 "WHERE seq = ? AND fence = ? AND state = 2",
-                (int(later), one.due if later else None, *one.delivery.token),
+                (int(later), one.due if later else None, int(later), *one.delivery.token),
             )
         return done.rowcount == 1
 

@@ -771,6 +771,22 @@ class LedgerSuite:
         worker.ledger.exchange([self.place(9)], (), ())
         assert [one.envelope.id for one in worker.claim(("default",), 10, PATIENCE)] == ["1", "new"]
 
+    def test_a_suspect_that_is_put_off_stays_one(self, parts: Any) -> None:
+        """It has not run: whether it kills workers is not known yet."""
+        first, second = parts("worker"), parts("worker")
+        parts("producer").send([envelope("1")])
+        assert first.claim(("default",), 1, PATIENCE)
+        self.fall_silent(first)
+        for _ in range(2):
+            claimed: list[Delivery] = []
+            until = time.monotonic() + self.LEASE + PATIENCE
+            while not claimed:
+                assert time.monotonic() < until
+                second.tend()
+                claimed = second.claim(("default",), 1, 0.2)
+            assert claimed[0].suspect
+            second.settle([Settlement(claimed[0], Verdict.LATER, due=time.time() + 0.01)])
+
     # -- unique calls ------------------------------------------------------------------------------
 
     def test_the_first_call_with_a_key_has_it(self, parts: Any) -> None:
