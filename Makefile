@@ -44,7 +44,7 @@ bench: $(VENV)/.bench .venv-arq servers  ## compare with other pools and task qu
 .venv-arq: | $(BIN)/python
 	@$(BIN)/python -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check 'arq>=0.26' || true
 
-chaos: $(VENV)/.test  ## kill workers while they work, and count what is lost
+chaos: $(VENV)/.test  ## kill workers, callers and servers while they work, and count what is lost
 	$(BIN)/python bench/chaos.py
 
 docs: $(VENV)/.docs  ## build the site into docs/_build/html

@@ -1,118 +1,119 @@
-"""Kill workers while they work, and count what is lost and what is run twice.
+"""What dingo must withstand, in full: faults are made while jobs are done, and what is lost or wrong is counted.
 
-Two worker processes do the jobs; one after the other gets SIGKILL, at once and without a word, and another takes its
-place. Every result is checked. A job may be run twice (its worker died before it could report), never lost.
+The scenarios are those of `tests/scenarios.py`, which `make test` runs in small. Every server is a private one on a
+free port, and every killed process one that this started. A job may run twice where its worker or its server was
+killed before it could report; what ran twice without that is `unexplained`.
 
 Run:
-    python bench/chaos.py [--broker sqlite redis] [--jobs 50000] [--kills 20]
+    python bench/chaos.py [--broker sqlite redis amqp] [--only TEXT] [--jobs 50000] [--kills 20]
 
-Redis runs as a private server of its own, on a free port. Prints a line per broker; exits with 1 if anything was lost.
+Prints a line per scenario and broker. Exits with 1 if anything was lost, wrong, unexplained or otherwise amiss.
 """
+
+from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-import dingo
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-TASKS = """
-import os, time
-import dingo
+import rabbit
+import scenarios
+from ground import BROKERS, Ground
+from scenarios import NotPossibleError, Outcome
 
-app = dingo.App(config=dingo.Config(lease_seconds=5.0))
-_runs = os.open("runs.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-@app.task
-def double(number: int) -> int:
-    os.write(_runs, b"%d\\n" % number)
-    return number * 2
-"""
+Scenario = tuple[str, tuple[str, ...], tuple[str, ...], Callable[[Ground], Outcome]]
+SERVERS = ("redis", "amqp")
+# RabbitMQ looks once a minute, unless it is told otherwise, who keeps a message for too long.
+IMPATIENT = ("consumer_timeout = 10000\n", "{rabbit, [{channel_tick_interval, 1000}]}")
+FORGETFUL = ("--appendonly", "no")
 
 
-def start_redis(place: Path) -> tuple[subprocess.Popen[bytes] | None, str]:
-    """Start a private server, and wait until it listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place), "--save", ""],
-        stdout=subprocess.DEVNULL,
+def scenarios_of(jobs: int, kills: int) -> list[Scenario]:
+    """Each with a name, its brokers, the server's options, and what is done."""
+    return [
+        ("worker", BROKERS, (), lambda ground: scenarios.kill_workers(ground, jobs, kills)),
+        ("caller", BROKERS, (), lambda ground: scenarios.kill_caller(ground, 1000)),
+        ("restart", SERVERS, (), lambda ground: scenarios.restart_broker(ground, 20_000, 5)),
+        ("freeze", BROKERS, (), scenarios.freeze_worker),
+        ("hole worker", SERVERS, (), lambda ground: scenarios.black_hole(ground, worker=True)),
+        ("hole caller", SERVERS, (), lambda ground: scenarios.black_hole(ground, worker=False)),
+        ("drop", SERVERS, (), lambda ground: scenarios.drop_connections(ground, 200)),
+        ("timeout", ("amqp",), IMPATIENT, lambda ground: scenarios.long_tasks(ground, 12, 30.0)),
+        ("empty", ("redis",), FORGETFUL, lambda ground: scenarios.empty_broker(ground, 5000)),
+        ("memory", ("redis",), FORGETFUL, lambda ground: scenarios.full_memory(ground, 5000)),
+        ("disk", ("sqlite",), (), lambda ground: scenarios.full_disk(ground, 500)),
+        ("lock", ("sqlite",), (), lambda ground: scenarios.locked_file(ground, 500, 40.0)),
+        ("read-only", ("sqlite",), (), scenarios.read_only),
+        ("writes", ("sqlite",), (), lambda ground: scenarios.killed_writers(ground, range(1, 61))),
+        ("versions", BROKERS, (), lambda ground: scenarios.two_versions(ground, 100, 10.0)),
+        ("clock", BROKERS, (), lambda ground: scenarios.stepped_clocks(ground, 80, (3600, 0, -3600, 0))),
+        ("many", BROKERS, (), lambda ground: scenarios.many_at_once(ground, 100_000)),
+    ]
+
+
+def missing(broker: str) -> bool:
+    """Whether its server is not installed here."""
+    return (broker == "redis" and shutil.which("redis-server") is None) or (
+        broker == "amqp" and rabbit.server() is None
     )
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return server, f"redis://127.0.0.1:{port}/0"
 
 
-def start_worker(place: Path, url: str) -> subprocess.Popen[str]:
-    """Start a worker process, and wait until it is ready."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "dingo", "worker", "jobs:app", "--broker", url, "-c", "4", "-l", "ERROR"],
-        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert worker.stdout is not None
-    assert worker.stdout.readline().startswith("ready"), "the worker does not start"
-    return worker
+COLUMNS = "{:<22} {:<7} {:>7} {:>6} {:>5} {:>6} {:>6} {:>12} {:>8}  {}"
 
 
-def run(broker: str, jobs: int, kills: int) -> bool:
-    """Run one broker's part. Whether nothing was lost and every value was right."""
+def show(one: Outcome) -> None:
+    """Print a line."""
+    said = "; ".join([*one.amiss, *([one.figures] if one.figures else [])])
+    verdict = "" if one.good else "BAD "
+    print(COLUMNS.format(
+        one.scenario, one.broker, one.jobs, one.faults, one.lost, one.wrong, one.twice, one.unexplained,
+        f"{one.seconds:.1f}", verdict + said,
+    ), flush=True)  # fmt: skip
+
+
+def run(broker: str, options: tuple[str, ...], scenario: Callable[[Ground], Outcome]) -> Outcome | str:
+    """Run one scenario on a ground of its own; why it was left out, if it was."""
+    if missing(broker):
+        return "the server is not installed"
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "jobs.py").write_text(TASKS)
-        server, url = start_redis(place) if broker == "redis" else (None, f"sqlite:///{place}/jobs.db")
-        workers = [start_worker(place, url) for _ in range(2)]
-        app = dingo.App(url, config=dingo.Config(lease_seconds=5.0))
-        app.register("double", lambda number: None)
-        began = time.monotonic()
         try:
-            with app:
-                results = []
-                for kill in range(kills):  # the work comes in parts, so that every kill meets some
-                    results += app.call_many("double", [(n,) for n in range(len(results), jobs * (kill + 1) // kills)])
-                    dingo.wait(results[-jobs // kills :], timeout=0.05)
-                    workers.pop(0).kill()
-                    workers.append(start_worker(place, url))
-                wrong = sum(not result.wait(120) or result.result() != 2 * n for n, result in enumerate(results))
-        finally:
-            for worker in workers:
-                worker.terminate()
-                worker.wait()
-            if server is not None:
-                server.terminate()
-                server.wait()
-        runs = Counter((place / "runs.txt").read_text().split())
-    twice = sum(runs.values()) - len(runs)
-    print(
-        f"{broker}: {jobs} jobs, {kills} workers killed, lost or wrong {wrong}, run twice {twice}, "
-        f"{time.monotonic() - began:.0f} s",
-        flush=True,
-    )
-    return wrong == 0 and len(runs) == jobs
+            with Ground(broker, Path(folder), options=options) as ground:
+                return scenario(ground)
+        except NotPossibleError as error:
+            return str(error)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Kill workers while they work.")
-    parser.add_argument("--broker", nargs="+", default=["sqlite", "redis"], choices=["sqlite", "redis"])
+    parser = argparse.ArgumentParser(description="Make faults while jobs are done.")
+    parser.add_argument("--broker", nargs="+", default=list(BROKERS), choices=BROKERS)
+    parser.add_argument("--only", default="", help="only scenarios with this in their name")
     parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--kills", type=int, default=20)
     options = parser.parse_args()
-    good = True
-    for broker in options.broker:
-        if broker == "redis" and shutil.which("redis-server") is None:
-            print("redis: left out, redis-server is not installed")
-            continue
-        good = run(broker, options.jobs, options.kills) and good
+    logging.getLogger("dingo").setLevel(logging.CRITICAL)  # the faults are made on purpose
+    good, left_out = True, 0
+    print(
+        COLUMNS.format("scenario", "broker", "jobs", "faults", "lost", "wrong", "twice", "unexplained", "seconds", "")
+    )
+    for name, brokers, server, scenario in scenarios_of(options.jobs, options.kills):
+        for broker in brokers:
+            if broker not in options.broker or options.only not in name:
+                continue
+            outcome = run(broker, server, scenario)
+            if isinstance(outcome, str):
+                print(f"{name:<22} {broker:<7} left out: {outcome}")
+                left_out += 1
+            else:
+                show(outcome)
+                good = good and outcome.good
+    print("nothing lost, nothing wrong" if good else "NOT GOOD", f"({left_out} left out)" if left_out else "")
     return 0 if good else 1
 
 

@@ -5,9 +5,12 @@ Each makes its faults on a ground of its own, while or before jobs are done, and
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,7 +25,7 @@ from proxy import Proxy
 import dingo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 NOTICED = 30.0  # how long a fault may go unnoticed (seconds)
 CONSUMING = 10.0  # how long after its return a broker may wait for its workers (seconds)
@@ -395,5 +398,167 @@ def full_memory(ground: Ground, jobs: int) -> Outcome:
         outcome.expect(results[jobs - 1].wait(PATIENCE), "the worker does not go on")
         client.config_set("maxmemory", 0)
     count(outcome, ground, results)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+class NotPossibleError(Exception):
+    """This machine, or this user, cannot make such a fault."""
+
+
+@contextlib.contextmanager
+def _mounted(place: Path, *options: str) -> Iterator[None]:
+    """Mount something at a place while the context lasts."""
+    place.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotPossibleError(f"mounting needs root: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def full_disk(ground: Ground, jobs: int) -> Outcome:
+    """The disk under the SQLite file is full, for callers and workers; then there is room again."""
+    outcome = Outcome("disk full", ground.kind, faults=1)
+    began = time.monotonic()
+    disk = ground.place / "disk"
+    with _mounted(disk, "-t", "tmpfs", "-o", "size=2m", "none"):
+        ground.url = f"sqlite:///{disk}/jobs.db"
+        worker = ground.start_worker()
+        app = ground.app(send_timeout_seconds=PATIENCE)
+        events = app.listen(level=dingo.Level.WARNING)
+        results = [app.call("double", number) for number in range(jobs)]
+        outcome.expect(results[-1].wait(PATIENCE), "the first calls were not done")
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        # What the file has free is used up first; each of these takes a page.
+        results += [app.options(headers={"x": "x" * 3000}).call("double", n) for n in range(jobs, 2 * jobs)]
+        outcome.expect(_says(events, "full", PATIENCE), "nothing says that the disk is full")
+        filler.unlink()
+        count(outcome, ground, results)
+        outcome.expect(worker.poll() is None, "the worker has ended")
+        app.close(5)
+        ground.end_worker(worker)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _says(events: dingo.Subscription, text: str, patience: float) -> bool:
+    until = time.monotonic() + patience
+    while (left := until - time.monotonic()) > 0:
+        with contextlib.suppress(TimeoutError):
+            if text in events.get(left).message:
+                return True
+    return False
+
+
+def locked_file(ground: Ground, jobs: int, seconds: float) -> Outcome:
+    """Another program keeps the SQLite file locked, for longer than anybody waits and than a lease."""
+    outcome = Outcome("file locked", ground.kind, faults=1)
+    began = time.monotonic()
+    for _ in range(2):
+        ground.start_worker()
+    app = ground.app(send_timeout_seconds=PATIENCE)
+    results = [app.call("long", number, seconds / 2) for number in range(2)]
+    outcome.expect(ground.wait_for(lambda: len(ground.runs()) == 2), "the tasks did not start")
+    other = sqlite3.connect(ground.place / "jobs.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    results += [app.call("double", number) for number in range(2, jobs)]
+    time.sleep(seconds)  # the fault takes its time
+    other.execute("ROLLBACK")
+    other.close()
+    count(outcome, ground, results)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def read_only(ground: Ground) -> Outcome:
+    """The SQLite file is where nobody may write: who starts is told so, and nothing hangs."""
+    outcome = Outcome("read-only directory", ground.kind, 1, 1)
+    began = time.monotonic()
+    place = ground.place / "fixed"
+    with _mounted(place, "-t", "tmpfs", "-o", "ro", "none"):
+        ground.url = f"sqlite:///{place}/jobs.db"
+        worker = ground.start_worker(ready=False)
+        outcome.expect(worker.wait(PATIENCE) == 3, f"the worker ends with {worker.returncode}")
+        app = ground.app(send_timeout_seconds=1.0)
+        result = app.call("double", 1)
+        outcome.expect(result.wait(PATIENCE), "the call hangs")
+        said = str(result.exception(0)) if result.done() else ""
+        outcome.expect("write" in said and str(place) in said, f"the error does not tell: {said}")
+        app.close(5)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def killed_writers(ground: Ground, numbers: Sequence[int]) -> Outcome:
+    """A worker is killed before its n-th write to the SQLite file, for every n."""
+    if shutil.which("strace") is None:
+        raise NotPossibleError("strace is not installed")
+    outcome = Outcome("killed between writes", ground.kind)
+    began = time.monotonic()
+    app = ground.app(send_timeout_seconds=PATIENCE)
+    results: list[dingo.Result[Any]] = []
+    for number in numbers:
+        results += [app.call("double", n) for n in range(len(results), len(results) + 4)]
+        calls = "pwrite64,fdatasync,ftruncate"
+        worker = ground.start_worker(ready=False, before=(
+            "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e",
+            f"inject={calls}:signal=SIGKILL:when={number}",
+        ))  # fmt: skip
+        ground.wait_for(lambda worker=worker, last=results[-1]: worker.poll() is not None or last.done(), 20.0)
+        outcome.faults += worker.poll() is not None
+        ground.end_worker(worker)
+    ground.start_worker()
+    count(outcome, ground, results)
+    outcome.unexplained = 0  # the processes that were killed are strace's children: it is not known which
+    with sqlite3.connect(ground.place / "jobs.db") as connection:
+        outcome.expect(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), "the file is damaged")
+        left = connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
+        outcome.expect(left == 0, f"{left} tasks are still there")
+    connection.close()
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def stepped_clocks(ground: Ground, jobs: int, steps: Sequence[int]) -> Outcome:
+    """The clock of one of two workers is stepped, by so many seconds, while tasks run longer than a lease."""
+    libraries = [*Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
+    if not libraries:
+        raise NotPossibleError("faketime is not installed")
+    outcome = Outcome("clock stepped", ground.kind, faults=len(steps))
+    began = time.monotonic()
+    clock = ground.place / "clock"
+    clock.write_text("+0\n")
+    ground.start_worker(
+        LD_PRELOAD=str(libraries[0]), FAKETIME_TIMESTAMP_FILE=str(clock), FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )  # fmt: skip
+    ground.start_worker()
+    app = ground.app(send_timeout_seconds=PATIENCE)
+    results: list[dingo.Result[Any]] = []
+    for step in steps:
+        part = [app.call("long", len(results) + n, 4.5 if n < 6 else 0.0) for n in range(jobs // len(steps))]
+        results += part
+        ground.wait_for(lambda last=len(results): len(ground.runs()) >= last - jobs // len(steps) + 4)
+        clock.write_text(f"{step:+d}\n")
+        dingo.wait(part, timeout=PATIENCE)
+    count(outcome, ground, results)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def long_tasks(ground: Ground, tasks: int, seconds: float) -> Outcome:
+    """Tasks run longer than RabbitMQ lets anybody keep a message, and others wait for their turn meanwhile."""
+    outcome = Outcome("consumer_timeout", ground.kind)
+    began = time.monotonic()
+    for _ in range(2):
+        ground.start_worker()
+    app = ground.app()
+    count(outcome, ground, [app.call("long", number, seconds) for number in range(tasks)], seconds * tasks + PATIENCE)
     outcome.seconds = time.monotonic() - began
     return outcome
