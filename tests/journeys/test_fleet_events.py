@@ -1,6 +1,7 @@
 """What workers say of themselves, heard at callers: over every broker that can carry it."""
 
 import itertools
+import os
 import time
 
 import pytest
@@ -84,6 +85,7 @@ def test_a_caller_hears_what_happens_in_the_workers(worker, caller):
     assert abs(event.time - time.time()) < PATIENCE
 
 
+@pytest.mark.parametrize("url", ["memory", "sqlite"], indirect=True)
 def test_nobody_who_did_not_ask_hears_them_and_workers_listen_to_themselves_only_on_demand(worker, caller):
     deaf = caller.listen(level=Level.WARNING)
     assert worker.hub.floor > Level.ERROR
@@ -99,6 +101,7 @@ def test_nobody_who_did_not_ask_hears_them_and_workers_listen_to_themselves_only
     assert [event.worker for event in deaf if event.worker] == []
 
 
+@pytest.mark.parametrize("url", ["memory", "sqlite"], indirect=True)
 def test_the_widest_wish_counts_and_each_hears_what_it_asked_for(worker, caller):
     warnings = caller.listen(level=Level.WARNING, fleet=True)
     all_of_it = caller.listen(Origin.WORKER, Level.DEBUG, fleet=True)
@@ -119,6 +122,7 @@ def test_a_worker_can_be_seen_while_it_lives(url, caller):
     assert caller.workers() == []
 
 
+@pytest.mark.parametrize("url", ["memory", "sqlite"], indirect=True)
 def test_a_process_that_is_caller_and_worker_hears_each_event_once(url):
     with dingo.App(url, config=dingo.Config(workers=1)) as app:
         app.register("fail", fail)
@@ -141,6 +145,29 @@ def test_a_worker_tells_to_the_end(url, caller):
     while (event := events.get(PATIENCE)).code != "worker.stopped":
         assert time.monotonic() < until
     assert event.worker == "w3"
+
+
+@pytest.mark.parametrize("url", ["redis", "amqp"], indirect=True)  # SQLite itself does not survive a fork
+def test_the_child_of_a_fork_listens_for_itself(worker, caller):
+    events = caller.listen(level=Level.WARNING, fleet=True)
+    heard(events, lambda: caller.call("fail", "x").wait(PATIENCE))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            mine = caller.listen(level=Level.WARNING, fleet=True)
+            code = 0 if mine.get(PATIENCE).code == "task.failed" else 2
+        finally:
+            os._exit(code)
+    until = time.monotonic() + PATIENCE
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < until
+        caller.call("fail", "x").wait(PATIENCE)
+        time.sleep(0.1)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    while len(events):
+        events.get(0)
+    heard(events, lambda: caller.call("fail", "x").wait(PATIENCE))  # the parent's connection is unharmed
 
 
 def test_hostile_bytes_are_refused_with_an_event_and_the_rest_is_heard(url, worker, caller, monkeypatch):

@@ -39,14 +39,23 @@ class _Desk:
         self._address = address
         self._connect_seconds = connect_seconds
         self._serves = serves
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._connection: Any = None
-        self._process = 0
         self._inbox: list[Any] = []
+
+    def _mine(self) -> threading.Lock:
+        """Return the lock. In the child of a fork all else is the parent's: it is let go of without a word."""
+        if self._process != os.getpid():
+            self._begin()
+        return self._lock
 
     def publish(self, exchange: str, queue: str, body: bytes, **properties: Any) -> None:
         """Send something; nobody has to get it. `answer=True`: answers are to come here."""
-        with self._lock, speaking(self._address):
+        with self._mine(), speaking(self._address):
             self._ready()
             if properties.pop("answer", False):
                 properties["reply_to"] = self._queue
@@ -55,7 +64,7 @@ class _Desk:
     def take(self, wait: float) -> list[Any]:
         """Return what has come; wait up to `wait` seconds for the first."""
         until = monotonic() + wait
-        with self._lock, speaking(self._address):
+        with self._mine(), speaking(self._address):
             self._ready()
             self._try(self._connection.heartbeat_tick)
             while len(self._inbox) < _MOST:
@@ -80,11 +89,9 @@ class _Desk:
             raise
 
     def _ready(self) -> None:
-        if self._connection is not None and self._process == os.getpid():
-            return
-        self._drop()  # in the child of a fork: its copy, silently
-        self._connection, self._process = plain_connection(self._address, self._connect_seconds), os.getpid()
-        self._try(self._declare)
+        if self._connection is None:
+            self._connection = plain_connection(self._address, self._connect_seconds)
+            self._try(self._declare)
 
     def _declare(self) -> None:
         self._channel = self._connection.channel()
@@ -105,8 +112,8 @@ class _Desk:
 
     def close(self) -> None:
         """Close the connection, and with it the queue."""
-        with self._lock:
-            if self._connection is not None and self._process == os.getpid():
+        with self._mine():
+            if self._connection is not None:
                 with contextlib.suppress(BrokerUnavailable), speaking(self._address):
                     self._connection.close()
             self._drop()

@@ -7,6 +7,7 @@ dingo:news:DATABASE                    the channel; channels know no databases
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class RedisHerald:
         self._server = Server(url, connect_seconds)
         self._channel = f"dingo:news:{self._server.pool.connection_kwargs.get('db', 0)}"
         self._heard: Any = None
+        self._process = 0
 
     def open(self, emit: Callable[..., None]) -> None:
         """Be ready. Connections are made when they are needed."""
@@ -82,11 +84,11 @@ class RedisHerald:
             self._stop()
 
     def _listen(self) -> Any:
-        if self._heard is None:
+        if self._heard is None or self._process != os.getpid():  # in the child of a fork it is the parent's
             heard = self._server.client.pubsub(ignore_subscribe_messages=True)
             with self._server.errors():
                 heard.subscribe(self._channel)
-            self._heard = heard
+            self._heard, self._process = heard, os.getpid()
         return self._heard
 
     def hear(self, listener: str, wait: float) -> list[bytes]:
@@ -114,7 +116,7 @@ class RedisHerald:
 
     def _stop(self) -> None:
         heard, self._heard = self._heard, None
-        if heard is not None:
+        if heard is not None and self._process == os.getpid():
             heard.close()
 
     def close(self) -> None:

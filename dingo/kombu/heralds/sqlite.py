@@ -23,6 +23,9 @@ _CARD, _WISH = 0, 1
 _OLD = 30.0
 _MOST = 200
 
+# Connections of the parent of this process: to close one here would touch the parent's file.
+_inherited: list[sqlite3.Connection | None] = []
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fleet (
     kind INTEGER NOT NULL, key TEXT NOT NULL, until REAL NOT NULL, data BLOB NOT NULL,
@@ -36,16 +39,26 @@ class _Desk:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._connection: sqlite3.Connection | None = None
-        self._process = 0
+
+    def _mine(self) -> threading.Lock:
+        """Return the lock. In the child of a fork it and the connection are the parent's."""
+        if self._process != os.getpid():
+            _inherited.append(self._connection)
+            self._begin()
+        return self._lock
 
     @contextlib.contextmanager
     def at(self) -> Iterator[sqlite3.Connection]:
         """Give the connection. Raises BrokerUnavailable."""
-        with self._lock:
-            if self._connection is None or self._process != os.getpid():
-                self._connection, self._process = self._database.connect(durable=False), os.getpid()
+        with self._mine():
+            if self._connection is None:
+                self._connection = self._database.connect(durable=False)
                 with self._database.writing(self._connection) as connection:
                     for statement in _SCHEMA.split(";\n"):
                         connection.execute(statement)
@@ -54,8 +67,8 @@ class _Desk:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            if self._connection is not None and self._process == os.getpid():
+        with self._mine():
+            if self._connection is not None:
                 self._connection.close()
             self._connection = None
 
@@ -69,6 +82,7 @@ class SqliteHerald:
         self._ringer: Ringer | None = None
         self._bell: Bell | None = None
         self._seen: int | None = None
+        self._process = 0
 
     def open(self, emit: Callable[..., None]) -> None:
         """Be ready. The file is opened when it is needed."""
@@ -117,8 +131,9 @@ class SqliteHerald:
             self._stop()
 
     def _begin(self, listener: str) -> None:
-        if self._seen is not None:
+        if self._seen is not None and self._process == os.getpid():  # in the child of a fork it is the parent's
             return
+        self._process = os.getpid()
         with self._listener.at() as connection:
             (self._seen,) = connection.execute("SELECT coalesce(max(seq), 0) FROM news").fetchone()
         self._bell = Bell(self._database.place, f"news-{listener}")
@@ -147,7 +162,7 @@ class SqliteHerald:
     def _stop(self) -> None:
         self._seen = None
         bell, self._bell = self._bell, None
-        if bell is not None:
+        if bell is not None and self._process == os.getpid():
             bell.close()
 
     def close(self) -> None:
