@@ -120,11 +120,13 @@ def _gone_from_sqs(error: Exception) -> bool:
 
 _TRAITS = {
     "filesystem": Traits(transport="dingo.kombu.filesystem:Transport"),
-    # Without long polling: a thread that waits in the server cannot be woken. 256 KiB, encoded twice.
+    # Without long polling: a thread that waits in the server cannot be woken. Kept for as long as SQS keeps anything,
+    # 14 days; it would be 4. 256 KiB, encoded twice.
     "sqs": Traits(
         options={
             "wait_time_seconds": 0,
             "polling_interval": 1.0,
+            "sqs-creation-attributes": {"MessageRetentionPeriod": "1209600"},
             "client-config": {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 2}},
         },
         delay_most=900,

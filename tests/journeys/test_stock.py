@@ -354,6 +354,7 @@ def test_options_come_from_the_url_and_the_configuration(tmp_path):
     config = dingo.Config(transport_options={"region": "eu-west-1", "visibility_timeout": 60})
     options = stock.Place.of("sqs://?region=eu-north-1&is_secure=true", config).arguments["transport_options"]
     assert options.pop("client-config")["connect_timeout"] == 5
+    assert options.pop("sqs-creation-attributes") == {"MessageRetentionPeriod": "1209600"}
     assert options == {"wait_time_seconds": 0, "region": "eu-north-1", "visibility_timeout": 60, "is_secure": True}
     folders = {"data_folder_in": str(tmp_path / "in"), "data_folder_out": str(tmp_path / "out")}
     place = stock.Place.of("filesystem://", dingo.Config(transport_options=folders))
