@@ -59,8 +59,10 @@ def _follow_parent() -> None:
     with contextlib.suppress(Exception):  # elsewhere than on Linux the end of the socket must be enough
         import ctypes  # noqa: PLC0415
 
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        pr_set_pdeathsig, pr_set_child_subreaper = 1, 36
+        libc = ctypes.CDLL(None)
+        libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
+        libc.prctl(pr_set_child_subreaper, 1)  # what tasks start stays in the family, whoever of it ends first
 
 
 class Server:
