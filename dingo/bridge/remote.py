@@ -203,8 +203,9 @@ class RemoteCaller:
     def _depart_alone(self, job: Job) -> Result[Any]:
         first = self._unique.register(job, self.config.send_timeout_seconds)
         if first != job.id:
-            other = self._pending.get(first) or self._attach(job._plan, first)
-            return IgnoredResult(other) if job._plan.option.ignore_report else other  # type: ignore[return-value]
+            if job._plan.option.ignore_report:
+                return IgnoredResult(self._attached(job._plan, first))
+            return self._pending.get(first) or self._attach(job._plan, first)  # type: ignore[return-value]
         try:
             return self._depart(job)
         except BaseException:

@@ -18,16 +18,14 @@ __all__ = ["redis_server"]
 
 PATIENCE = 30.0
 
-_numbers = itertools.count()
 
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis"])
 def url(request, tmp_path):
     if request.param == "redis":
         server = request.getfixturevalue("redis_server")
         server.flush()
         return server.url
-    return f"memory://fleet-{next(_numbers)}" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
+    return f"sqlite:///{tmp_path}/jobs.db"
 
 
 @pytest.fixture
@@ -90,14 +88,14 @@ def test_starts_over_all_workers_keep_to_the_rate(fleet):
         with meter:
             pass
 
-    serve(workers, "job", job, rate_limit="20/s")
+    serve(workers, "job", job, rate_limit="30/s")
     results = [workers[0].call("job") for _ in range(25)]
     for result in results:
         result.result(PATIENCE)
     starts = sorted(meter.starts)
     late = 0.05  # a start that was allowed may come a little late, and the next one on time
     for first, last in itertools.combinations(range(len(starts)), 2):
-        assert last - first <= (starts[last] - starts[first] + BURST + late) * 20 + 1
+        assert last - first <= (starts[last] - starts[first] + BURST + late) * 30 + 1
 
 
 def test_tasks_without_limits_go_on_while_limited_ones_wait(fleet):
@@ -112,19 +110,19 @@ def test_tasks_without_limits_go_on_while_limited_ones_wait(fleet):
 
 
 def test_what_waits_for_a_place_does_not_come_again_and_again(fleet):
-    """500 that wait for one place are claimed once each, and not again before they may run."""
+    """300 that wait for one place are claimed once each, and not again before they may run."""
     gate, app = threading.Event(), fleet()
     serve([app], "held", lambda: gate.wait(PATIENCE), max_concurrency=1)
     places = app._here._places
     asked, want = [], places.want
     places.want = lambda job: (asked.append(job.id), want(job))
-    results = [app.call("held") for _ in range(500)]
+    results = [app.call("held") for _ in range(300)]
     until = time.monotonic() + PATIENCE
-    while len(app.delayed()) < 499:
+    while len(app.delayed()) < 299:
         assert time.monotonic() < until
-    assert not results[0].wait(1.0)
-    assert len(asked) < 600
-    assert app.purge("default") == 499
+    assert not results[0].wait(0.5)
+    assert len(asked) < 330
+    assert app.purge("default") == 299
     gate.set()
     assert results[0].result(PATIENCE)
 
@@ -273,7 +271,7 @@ def test_a_key_registered_by_a_caller_that_died_before_it_sent_is_free_after_a_w
 
 
 def test_a_paused_queue_is_served_by_no_worker_until_it_is_resumed(fleet):
-    gate, started, workers = threading.Event(), threading.Semaphore(0), [fleet(prefetch=3), fleet(prefetch=3)]
+    gate, started, workers = threading.Event(), threading.Semaphore(0), [fleet(prefetch=6), fleet(prefetch=6)]
 
     def hold() -> None:
         started.release()
@@ -282,44 +280,20 @@ def test_a_paused_queue_is_served_by_no_worker_until_it_is_resumed(fleet):
     serve(workers, "hold", hold)
     caller = workers[0]
     results = [caller.call("hold") for _ in range(20)]
-    for _ in range(6):  # both hold all they can
+    for _ in range(8):
         assert started.acquire(timeout=PATIENCE)
+    until = time.monotonic() + PATIENCE
+    while sum(len(app._here._held) for app in workers) < 12:  # four are claimed that cannot start yet
+        assert time.monotonic() < until
     caller.pause("default")
     assert caller.paused() == ["default"]
-    until = time.monotonic() + PATIENCE
-    while not all(app._here._paused for app in workers):
+    while len(caller.pending("default")) < 12:  # those have gone back, and
         assert time.monotonic() < until
     gate.set()
-    while sum(result.done() for result in results) < 6:
+    while sum(result.done() for result in results) < 8:  # what runs goes on
         assert time.monotonic() < until
-    assert not any(result.wait(0.5) for result in results[6:7])
-    assert len(caller.pending("default")) == 14
-    elsewhere = caller.options(queue="elsewhere").call("hold")
+    assert not started.acquire(timeout=0.5)
     caller.resume("default")
-    for result in results:
-        result.result(PATIENCE)
-    assert not elsewhere.done()
-
-
-def test_what_was_claimed_and_not_started_goes_back_when_its_queue_is_paused(fleet):
-    gate, started, worker = threading.Event(), threading.Semaphore(0), fleet(prefetch=10)
-
-    def hold() -> None:
-        started.release()
-        gate.wait(PATIENCE)
-
-    serve([worker], "hold", hold)
-    results = [worker.call("hold") for _ in range(10)]
-    for _ in range(4):
-        assert started.acquire(timeout=PATIENCE)
-    until = time.monotonic() + PATIENCE
-    while len(worker._here._held) < 10:
-        assert time.monotonic() < until
-    worker.pause("default")
-    while len(worker.pending("default")) < 6:
-        assert time.monotonic() < until
-    gate.set()
-    worker.resume("default")
     for result in results:
         result.result(PATIENCE)
 

@@ -1,6 +1,5 @@
 """Many calls that fail at once, again and again, keep no other call from running."""
 
-import itertools
 import threading
 
 import pytest
@@ -12,16 +11,14 @@ __all__ = ["redis_server"]
 
 PATIENCE = 20.0
 
-_numbers = itertools.count()
 
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis"])
 def url(request, tmp_path):
     if request.param == "redis":
         server = request.getfixturevalue("redis_server")
         server.flush()
         return server.url
-    return f"memory://storm-{next(_numbers)}" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
+    return f"sqlite:///{tmp_path}/jobs.db"
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.01])
