@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Outage:
-    """One connection's outages, one after the other. `what` cannot be done meanwhile. Used by one thread."""
+    """One connection's outages, one after the other. `what`: what cannot be done meanwhile. Used by one thread."""
 
     def __init__(self, emit: Callable[..., None], what: str) -> None:
         self._emit = emit
@@ -37,7 +37,7 @@ class Outage:
         self._failed += 1
         tries = self._failed - 1
         if tries == 0:
-            self._emit(Level.WARNING, "connection.lost", f"{self._what} cannot be: {error}", {"error": error})
+            self._emit(Level.WARNING, "connection.lost", f"{self._what} has stopped: {error}", {"error": error})
         if policy.tries is not None and tries >= policy.tries and not self.given_up:
             self.given_up = True
             text = f"{self._what} is given up after {tries} tries to connect again: {error}"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.cli.finding import find
 from dingo.cli.says import DONE, FAILED, command
-from dingo.config import mask_url
 from dingo.errors import BrokerUnavailable, NotAttached
 from dingo.kombu.checkups import NOTE, OK, WARNING, WRONG, Finding, backend_checkup, checkup
 
@@ -64,8 +63,7 @@ def _findings(app: App) -> Iterator[Finding]:
         yield from _paused(app)
         yield from _fleet(app)
     except BrokerUnavailable as error:
-        where = mask_url(app.broker)
-        yield Finding("broker", WRONG, f"{where} cannot be reached: {error}", "is it running, and the URL right?")
+        yield Finding("broker", WRONG, f"it cannot be reached: {error}", "is it running, and the URL right?")
     finally:
         app.close(5)
 

@@ -285,3 +285,14 @@ def test_what_is_too_large_is_refused_before_anything_else():
 def test_a_wish_that_is_none_is_refused(data):
     with pytest.raises(dingo.BadMessage):
         Wish.of(data)
+
+
+def test_a_broker_of_kombus_own_carries_no_events_but_the_backend_beside_it_may(tmp_path):
+    with dingo.App(f"filesystem://{tmp_path}/queues") as app:
+        with pytest.raises(dingo.NotAttached, match="as broker or as backend"):
+            app.listen(fleet=True)
+        with pytest.raises(dingo.NotAttached, match="Herald"):
+            app.workers()
+    with dingo.App(f"filesystem://{tmp_path}/queues", backend=f"sqlite:///{tmp_path}/results.db") as app:
+        app.listen(fleet=True)
+        assert app.workers() == []
