@@ -89,6 +89,8 @@ class App:
         self._lifespan: Callable[[], Any] | None = None
         self._unwatch: list[Callable[[], None]] = []
         self._parts = Parts()
+        self._connections: list[tuple[str, str, str]] = []
+        self._made: list[Any] = []
         self._bridge: AnyBridge | None = None  # where calls go
         self._here: LocalBridge | None = None  # where functions run in this process: the same in local mode
         self._fleet: FleetNews | None = None  # what brings events of other processes
@@ -543,6 +545,7 @@ class App:
         if role not in ("caller", "worker", "both"):
             raise BadOption(f'role is "caller", "worker" or "both", not {role!r}')
         backend = backend or broker
+        before = self._parts.all()
         if role != "worker":
             store = kombu.store(backend, self.config)
             store.apart = getattr(store, "apart", False) or backend != broker
@@ -556,6 +559,8 @@ class App:
         if herald is not None and self._parts.get(Role.HERALD) is None:
             self.use(herald)
         self.broker, self.backend = broker, backend
+        self._connections.append((broker, backend, role))
+        self._made += [one for one in self._parts.all() if one not in before]
 
     def _connect_at_start(self, broker: str | None, backend: str | None) -> None:
         broker = broker or self.config.broker or os.environ.get("DINGO_BROKER") or None
@@ -853,6 +858,16 @@ class App:
         for bridge in dict.fromkeys(bridges):
             if bridge is not None:
                 bridge.forget_all()
+        if self._connections and not self._closed:
+            self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        """Have components of its own, where they were made here. The parent's are kept: their end could be heard."""
+        _of_parents.append(self._parts)
+        self._parts = self._parts.without(self._made)
+        connections, self._connections, self._made = self._connections, [], []
+        for broker, backend, role in connections:
+            self.connect(broker, backend, role=role)
 
     def _at_exit(self) -> None:
         """At a normal exit of the interpreter: finish what was accepted, within bounds, and say what was not."""
@@ -952,6 +967,8 @@ def _refuse(*_args: Any, **_kwargs: Any) -> Any:
 
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
+_of_parents: list[Parts] = []
+"""In the child of a fork, what it was given with its parent's memory: neither closed nor collected here."""
 
 
 def _at_exit() -> None:

@@ -65,6 +65,12 @@ class Parts:
         """The consumer of either kind, or None."""
         return self._by_role.get(Role.NAMED_CONSUMER) or self._by_role.get(Role.CONSUMER)
 
+    def without(self, components: Iterable[Any]) -> Parts:
+        """Return the same, but for these components."""
+        left, gone = Parts(), {id(one) for one in components}
+        left._by_role = {role: one for role, one in self._by_role.items() if id(one) not in gone}
+        return left
+
     def all(self) -> list[Any]:
         """Return every component once."""
         return list({id(one): one for one in self._by_role.values()}.values())

@@ -26,6 +26,7 @@ import select
 import ssl
 import struct
 import threading
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from time import monotonic, time
@@ -208,6 +209,7 @@ class Link:
         except BaseException:
             self.abandon()
             raise
+        _links.add(self)
 
     # -- bytes ------------------------------------------------------------------------------------------------
 
@@ -517,6 +519,13 @@ class Link:
             self._connection.close()
         self.abandon()
 
+    def disown(self) -> None:
+        """In the child of a fork: let go of the connection without a word, so that the parent's goes on."""
+        transport = self._connection.transport
+        sock, transport.sock = transport.sock, None
+        if sock is not None:
+            os.close(sock.detach())
+
     def abandon(self) -> None:
         """Drop the connection."""
         with contextlib.suppress(Exception):
@@ -552,6 +561,17 @@ def speaking(address: Address) -> Iterator[None]:
         yield
     except (OSError, amqp.AMQPError) as error:
         raise BrokerUnavailable(f"{address.url}: {error or type(error).__name__}") from error
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for link in tuple(_links):
+        link.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _nothing(_message: Any) -> None:

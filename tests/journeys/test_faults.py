@@ -251,9 +251,7 @@ app.close(5)
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_a_caller_that_forks_and_its_child_get_what_each_has_called(make_ground, kind):
-    ground = make_ground(kind)
+def test_a_caller_that_forks_and_its_child_get_what_each_has_called(ground):
     ground.start_worker()
     done = subprocess.run(
         [sys.executable, "-c", FORKING, ground.queue], capture_output=True, text=True, timeout=60,
