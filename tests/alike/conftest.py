@@ -14,6 +14,7 @@ from conftest import PATIENCE
 from servers import redis_server
 
 import dingo
+from dingo.kombu.abilities import Ability, abilities
 
 __all__ = ["redis_server"]
 
@@ -35,7 +36,7 @@ class Mode:
 
     @property
     def finds(self):
-        return self.name not in {"amqp", "filesystem"}
+        return self.local or {Ability.FIND, Ability.CANCEL} <= abilities(self.url)
 
 
 class Both:
