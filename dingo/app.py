@@ -493,8 +493,7 @@ class App:
 
     def purge(self, queue: str) -> int:
         """Cancel all calls that wait in a queue, delayed ones included; return how many."""
-        bridge = self._opened()
-        return sum(bridge.purge(call) for call in (*bridge.pending(queue), *bridge.delayed(queue)))
+        return self._opened().purge(queue)
 
     def pause(self, queue: str) -> None:
         """Have nothing more of a queue started until it is resumed; what runs goes on.

@@ -99,7 +99,8 @@ class Settlement:
 
     Where the consumer is also the reporter, all of it happens or nothing does. Of a stale delivery (its claim
     was given to another worker) nothing happens. `frees`: the key of a unique call that has ended, to be free
-    again in the same step.
+    again in the same step. `sends`: tasks that take the place of the one that is acknowledged; where it is not one
+    step they are sent first, so that they may be there twice and are not lost.
     """
 
     delivery: Delivery
@@ -108,6 +109,7 @@ class Settlement:
     due: float | None = None
     frame: bytes | None = None
     frees: str | None = None
+    sends: list[Envelope] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -208,6 +208,11 @@ class Job:
         """Whether its end is claimed (its final status may be a moment away)."""
         return not hasattr(self, "_open")
 
+    def holds(self, job: Job) -> bool:
+        """Whether that call is one of its own: only calls that travel together have any."""
+        del job
+        return False
+
     @property
     def started(self) -> bool:
         """Whether somebody runs it, has run it or has withdrawn it."""

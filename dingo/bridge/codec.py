@@ -4,6 +4,7 @@ The header of a task, with what is left out when it is the default:
 
     v version | id | n name | m marshaller | rm report marshaller | r reply address | t sent (epoch seconds)
     o options of this call | h user headers | x expires (epoch) | e not before (epoch) | a attempt | er earlier errors
+    k how many calls are packed in it (`dingo.message.packed`)
     l lengths of arguments and of `previous`, where more than the arguments follows | u key of a unique call
 
 Behind the arguments stand, where there are any, the result of the call before it and what is to follow on this one.
@@ -29,6 +30,7 @@ from dingo.errors import BadArguments, BadMessage, BadReturn
 from dingo.events import Level, Origin
 from dingo.message.frame import HEADER_LIMIT, SEAL_BYTES, decode, encode, header_text, quoted
 from dingo.message.option import DEFAULT_PRIORITY
+from dingo.message.packed import MOST_BYTES
 from dingo.message.report import MESSAGE_LIMIT, Code, Failure, Report, Status
 from dingo.message.signing import REPORT, TASK, Seal, unsealed
 from dingo.message.task import WIRE_VERSION, Header, TaskMessage
@@ -36,7 +38,9 @@ from dingo.message.task import WIRE_VERSION, Header, TaskMessage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dingo.bridge.serving import RemoteJob
+    from dingo.bridge.delivered import RemoteJob
+    from dingo.bridge.short import Incoming
+    from dingo.bridge.unpacking import Pack
     from dingo.config import Config
     from dingo.contracts import Marshaller
     from dingo.job import Detail, Job
@@ -45,13 +49,15 @@ if TYPE_CHECKING:
 
 
 # The fields of a header that ask for nothing more than running the function.
-PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p"})
+PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p", "k"})
 # Plans of single calls come and go: what is known of them is forgotten when it is of so many.
 _MOST = 1000
 # What the header of a call leaves free for trying it again (bytes), and how much is said there of each earlier error:
 # the first of these lengths (characters) that there is room for.
 _ROOM = 2048
 _ERROR_LENGTHS = (MESSAGE_LIMIT, 400, 40)
+# More calls are not taken out of one message.
+MOST_IN_ONE = 10_000
 # More often nothing is tried.
 _MOST_ATTEMPTS = 1_000_000
 
@@ -118,9 +124,7 @@ class Codec:
     def envelope(self, job: Job, reply: str) -> Envelope:
         """Make the envelope of a call. Raises BadArguments, BadOption."""
         plan, call_id = job._plan, job.id
-        way = self._outgoing.get(id(plan))
-        if way is None or way.plan is not plan or way.option is not plan.option or way.reply != reply:
-            way = self._way(plan, reply)
+        way = self._outgoing_way(plan, reply)
         option, now, due = way.option, time(), None
         body = self._arguments(job, way)
         text = f'{way.begin},"id":{quoted(call_id)},"t":{now:.6f}'
@@ -149,6 +153,17 @@ class Codec:
             frame = self._task_seal.put(frame)
         return Envelope(way.queue, call_id, plan.name, frame, option.priority, due, reply)
 
+    def pack(self, plan: Plan, reply: str, call_id: str, several: Sequence[tuple[Any, ...]]) -> Envelope | None:
+        """Make the envelope of several plain calls; None where they cannot be packed."""
+        way = self._outgoing_way(plan, reply)
+        body = None if way.short is None else way.short.write_calls(list(several))
+        if body is None or len(body) > MOST_BYTES or way.followers:
+            return None
+        frame = f'{way.begin},"k":{len(several)},"id":"{call_id}","t":{time():.6f}}}\n'.encode() + body
+        if self._task_seal is not None:
+            frame = self._task_seal.put(frame)
+        return Envelope(way.queue, call_id, plan.name, frame, way.option.priority, None, reply)
+
     def _arguments(self, job: Job, way: Outgoing) -> bytes:
         if way.short is not None and job._kwargs is None:
             body = way.short.write_call(job._args)
@@ -157,7 +172,10 @@ class Codec:
         message = TaskMessage(Header(job.id, job.name), job._args, job._kwargs or {})
         return way.plan.marshaller.encode_task(way.plan.registration.fn, message)
 
-    def _way(self, plan: Plan, reply: str) -> Outgoing:
+    def _outgoing_way(self, plan: Plan, reply: str) -> Outgoing:
+        way = self._outgoing.get(id(plan))
+        if way is not None and way.plan is plan and way.option is plan.option and way.reply == reply:
+            return way
         queue = plan.option.queue or self._config.queue
         way = Outgoing(plan, reply, queue_of(queue, plan.name) if self._named else queue)
         if len(self._outgoing) >= _MOST:
@@ -216,11 +234,33 @@ class Codec:
         """Make the envelope of a success by the short way; None where it is not that plain."""
         incoming = job.incoming
         frame = incoming.success(job)
-        if frame is None or len(frame) > min(self._config.max_message_bytes, self.largest_report) - SEAL_BYTES:
+        return None if frame is None else self._short_report(frame, job.id, incoming, job.delivery.envelope.frame)
+
+    def successes(self, pack: Pack) -> ReportEnvelope | None:
+        """Make the envelope of the successes of a pack; None where they are not that plain."""
+        incoming, values = pack.incoming, pack.values()
+        if values is None:
+            return None
+        task = pack.delivery.envelope
+        frame = incoming.successes(task.id, values, time())
+        return None if frame is None else self._short_report(frame, task.id, incoming, task.frame)
+
+    def _short_report(self, frame: bytes, call_id: str, incoming: Incoming, task: bytes) -> ReportEnvelope | None:
+        if len(frame) > min(self._config.max_message_bytes, self.largest_report) - SEAL_BYTES:
             return None
         if self._report_seal is not None:
-            frame = self._report_seal.answer(frame, job.delivery.envelope.frame)
-        return ReportEnvelope(incoming.reply, job.id, incoming.plan.name, frame, True, incoming.keep)
+            frame = self._report_seal.answer(frame, task)
+        return ReportEnvelope(incoming.reply, call_id, incoming.plan.name, frame, True, incoming.keep)
+
+    def final_report(self, job: RemoteJob) -> ReportEnvelope:
+        """Make the envelope of a call's final report: BAD_RETURN where it cannot be sent."""
+        report, keep = job.final_report(), job.incoming.keep
+        try:
+            return self.report_envelope(job, report, keep)
+        except BadReturn as error:
+            failure = Failure.of(Code.BAD_RETURN, error)
+            report = Report(report.id, report.name, Status.FAILURE, failure=failure, attempt=report.attempt)
+            return self.report_envelope(job, report, keep)
 
     def _report_frame(self, task: bytes, report: Report, body: bytes, more: bytes = b"") -> bytes:
         header = report_begin(report.id) + report_tail(report.name, report.status) + more
@@ -238,7 +278,10 @@ class Codec:
             header = encode(before | fields | {"er": kept}, b"")
             if len(header) <= HEADER_LIMIT:
                 break
-        frame = header + body
+        return self.answered(header + body, task)
+
+    def answered(self, frame: bytes, task: bytes) -> bytes:
+        """Sign the frame of a task with the key of the one that it was made of here, if that is signed."""
         return frame if self._task_seal is None else self._task_seal.answer(frame, task)
 
 
@@ -259,6 +302,8 @@ def check_header(header: dict[str, Any]) -> None:
     """See that what a task's header says besides its version, id and name is of the right kind. Raises BadMessage."""
     if type(header.get("r", "")) is not str:
         raise BadMessage("a message whose reply address is no text")
+    if type(header.get("k", 1)) is not int or not 0 < header.get("k", 1) < MOST_IN_ONE:
+        raise BadMessage("a message that holds a number of calls that makes no sense")
     if not header.keys() <= PLAIN_HEADER:
         _check_rare(header)
 

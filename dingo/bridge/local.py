@@ -481,9 +481,9 @@ class LocalBridge:
         """Let go of a call's result. Raises ResultNotFound."""
         self.directory.forget(self.directory.find(id, names))
 
-    def purge(self, job: Job) -> bool:
-        """Withdraw a call that waits."""
-        return self.cancel(job)
+    def purge(self, queue: str) -> int:
+        """Withdraw all calls that wait in a queue; return how many."""
+        return sum(self.cancel(job) for job in (*self.pending(queue), *self.delayed(queue)))
 
     def _timer_failed(self, error: BaseException) -> None:
         self.hub.emit(Origin.SCHEDULER, Level.ERROR, "timer.failed", "an alarm raised", {"error": error}, error=error)

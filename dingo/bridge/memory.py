@@ -54,6 +54,13 @@ class Wire:
     wishes: dict[str, tuple[float, bytes]] = field(default_factory=dict)
     news: dict[str, deque[bytes]] = field(default_factory=dict)
 
+    def add(self, envelope: Envelope) -> None:
+        """Take a task, unless it is here already."""
+        key = (envelope.name, envelope.id)
+        if key not in self.rows:
+            row = self.rows[key] = _Row(envelope)
+            self.put(row)
+
     def put(self, row: _Row) -> None:
         """Make a task wait: for its time, or in its queue."""
         envelope = row.envelope
@@ -149,10 +156,7 @@ class MemoryProducer(_OnWire):
         """Put them on; one whose id is on it already counts once."""
         with self.wire.changed:
             for envelope in envelopes:
-                key = (envelope.name, envelope.id)
-                if key not in self.wire.rows:
-                    row = self.wire.rows[key] = _Row(envelope)
-                    self.wire.put(row)
+                self.wire.add(envelope)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -189,6 +193,8 @@ class MemoryConsumer(_OnWire):
             del self.wire.rows[key]
             if settlement.frees is not None:
                 self.wire.pages.free(UniqueCall(envelope.name, settlement.frees, envelope.id))
+            for one in settlement.sends:
+                self.wire.add(one)
         else:
             row.owner = None
             row.envelope.due = settlement.due if settlement.verdict is Verdict.LATER else None

@@ -23,7 +23,7 @@ from dingo.errors import BrokerUnavailable, NotAttached
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dingo.bridge.serving import RemoteJob
+    from dingo.bridge.delivered import RemoteJob
     from dingo.contracts import Ledger
     from dingo.job import Job
     from dingo.message.option import Option

@@ -21,6 +21,7 @@ from dingo.aside import Aside
 from dingo.blocking import away
 from dingo.bridge.codec import Codec, most_bytes
 from dingo.bridge.outage import Outage
+from dingo.bridge.packing import PackedCalls, pack_size, parts
 from dingo.bridge.places import check_counted
 from dingo.bridge.sent import Sent
 from dingo.bridge.short import Returns, plain_id
@@ -42,6 +43,7 @@ from dingo.errors import (
 )  # fmt: skip
 from dingo.events import PRODUCER, Level, Origin
 from dingo.job import Fault
+from dingo.message import packed
 from dingo.message.frame import unpack
 from dingo.message.report import Code, Failure, Report, Status
 from dingo.message.signing import unsealed
@@ -49,8 +51,9 @@ from dingo.timer import Timer
 from dingo.worker.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from dingo.bridge.packing import Departing
     from dingo.config import Config
     from dingo.contracts import Envelope, Ledger, Producer, Store, StoredCall
     from dingo.events import Hub
@@ -87,7 +90,7 @@ class RemoteResult(Result[Any]):
         if not self.started:
             return Status.PENDING
         under_way = getattr(self._plan.bridge, "under_way", ())
-        return Status.PENDING if any(job is self for job, _ in under_way) else Status.SENT
+        return Status.PENDING if any(job is self or job.holds(self) for job, _ in under_way) else Status.SENT
 
     @property
     def attempt(self) -> int:
@@ -134,16 +137,18 @@ class RemoteCaller:
         self._ledger: Ledger | None = getattr(store, "ledger", None)
         self._unique = UniqueCalls(self._ledger, apart=getattr(store, "apart", False))
         self._ids = DefaultIDMaker()
-        self._line: SimpleQueue[tuple[Job, Envelope] | list[tuple[Job, Envelope]] | threading.Event | _Passing | None]
+        self._line: SimpleQueue[Departing | list[Departing] | threading.Event | _Passing | None]
         self._line = SimpleQueue()
-        self._pending: dict[str, Job] = {}
-        self.under_way: list[tuple[Job, Envelope]] = []
+        self._pending: dict[str, Job | PackedCalls] = {}
+        self.under_way: list[Departing] = []
         """What the sender is about to send, or has sent without an answer as yet."""
         self._limit = config.max_pending or MAX_PENDING
         self._most_bytes = most_bytes(config, producer)
         self._sent = Sent(store) if hasattr(store, "unknown") else None
         self._room = threading.Condition()
         self._waiters = 0  # how many callers wait for room
+        self._in_packs = 0  # how many calls there are in packs beyond the packs themselves
+        self._seconds: dict[str, float] = {}  # how long calls of a task take, by its name, as workers say
         self._returns = Returns()
         self._pool = _Line()
         self._ending = False
@@ -200,12 +205,56 @@ class RemoteCaller:
         job._id = maker.new_id() if option.id is None else option.id
         return self._depart(job) if option.unique is None else self._depart_alone(job)
 
+    def accept_many(self, plan: Plan, several: Sequence[tuple[tuple[Any, ...], Any]]) -> list[Result[Any]]:
+        """Take calls that were checked, with their arguments by position and by name; short ones travel packed.
+
+        Raises as `accept`.
+        """
+        size = pack_size(plan, self._seconds.get(plan.name)) if self._store is not None else 1
+        results: list[Result[Any]] = []
+        for part in parts(several, size):
+            packable = len(part) > 1 and not any(kwargs for _, kwargs in part)
+            results += (packable and self._accept_pack(plan, [args for args, _ in part])) or [
+                self.accept(self.result_type(plan, args, kwargs)) for args, kwargs in part
+            ]
+        return results
+
+    def _accept_pack(self, plan: Plan, several: list[tuple[Any, ...]]) -> list[Result[Any]]:
+        """Take calls in one message. Nothing is taken where they cannot be packed."""
+        if self.closed:
+            raise AppClosed
+        pack_id = packed.pack_id(self._ids.new_id(), len(several))
+        envelope = self.codec.pack(plan, self.reply, pack_id, several)
+        if envelope is None or len(envelope.frame) > self._most_bytes:
+            return []
+        self._take_room()
+        jobs: list[Result[Any]] = []
+        for index, args in enumerate(several):
+            job = RemoteResult(plan, args, None)
+            job._id = f"{pack_id}i{index}"
+            jobs.append(job)
+        pack = PackedCalls(pack_id, jobs, self._send_singly)
+        with self._room:
+            self._in_packs += len(jobs) - 1
+        self._pending[pack_id] = pack
+        self._line.put((pack, envelope))
+        if self.closed and pack.withdraw():
+            self._forget(pack)
+            pack.finish(Status.FAILURE, Fault.saying(Code.SHUTDOWN, _CLOSED))
+            raise AppClosed
+        return jobs
+
+    def _send_singly(self, job: Job) -> None:
+        """Send a call that was in a pack in a message of its own."""
+        self._pending[job.id] = job
+        self._line.put((job, self.codec.envelope(job, self.reply)))
+
     def _depart_alone(self, job: Job) -> Result[Any]:
         first = self._unique.register(job, self.config.send_timeout_seconds)
         if first != job.id:
             if job._plan.option.ignore_report:
                 return IgnoredResult(self._attached(job._plan, first))
-            return self._pending.get(first) or self._attach(job._plan, first)  # type: ignore[return-value]
+            return self._open_job(first) or self._attach(job._plan, first)  # type: ignore[return-value]
         try:
             return self._depart(job)
         except BaseException:
@@ -261,14 +310,14 @@ class RemoteCaller:
             )
 
     def _take_room(self) -> None:
-        if len(self._pending) < self._limit:
+        if len(self._pending) + self._in_packs < self._limit:
             return
         if self.config.when_full == "raise":
             raise QueueFull(f'{self._limit} calls (max_pending) have not ended: wait for some, or set when_full="wait"')
         with away(), self._room:
             self._waiters += 1
             try:
-                self._room.wait_for(lambda: len(self._pending) < self._limit or self.closed)
+                self._room.wait_for(lambda: len(self._pending) + self._in_packs < self._limit or self.closed)
             finally:
                 self._waiters -= 1
 
@@ -316,7 +365,7 @@ class RemoteCaller:
             if end:
                 return
 
-    def _next_batch(self) -> tuple[list[tuple[Job, Envelope]], list[threading.Event | _Passing], bool]:
+    def _next_batch(self) -> tuple[list[Departing], list[threading.Event | _Passing], bool]:
         calls = self.under_way = []
         events: list[threading.Event | _Passing] = []
         entry = self._line.get()
@@ -335,7 +384,7 @@ class RemoteCaller:
             return calls, events, False
         return calls, events, True
 
-    def _send(self, calls: list[tuple[Job, Envelope]]) -> None:
+    def _send(self, calls: list[Departing]) -> None:
         """Send a batch, again and again until the broker has it or its time is over."""
         until = monotonic() + self.config.send_timeout_seconds
         envelopes = [envelope for _, envelope in calls]
@@ -368,7 +417,7 @@ class RemoteCaller:
         except BrokerUnavailable as error:  # then their keys are free a little too early
             self._emit(Level.WARNING, "unique.unsure", f"unique calls may come to run beside others: {error}")
 
-    def _not_sent(self, calls: Iterable[tuple[Job, Envelope]], error: BaseException) -> None:
+    def _not_sent(self, calls: Iterable[Departing], error: BaseException) -> None:
         failure = Failure(Code.NOT_SENT, type(error).__name__, f"the broker did not take it: {error}")
         for job, _ in calls:
             self._forget(job)
@@ -376,15 +425,35 @@ class RemoteCaller:
             if job._detail is not None and job._detail.follows:  # nobody holds its Result
                 self._emit(Level.ERROR, "callback.lost", f"{job.name} {job.id}: {failure.message}", {"id": job.id})
 
-    def _forget(self, job: Job) -> None:
-        self._pending.pop(job._id or "", None)
+    def _forget(self, job: Job | PackedCalls) -> None:
+        found = self._pending.pop(job._id or "", None)
+        if found is None:
+            self._forget_member(job)
+        elif isinstance(found, PackedCalls):
+            self._in_packs -= len(found.jobs) - 1
         if self._sent is not None:
             self._sent.drop(job._id or "")
         if self._waiters:  # who comes later looks at `_pending` after having made itself known
             with self._room:
                 self._room.notify()
-        if self._unique.unsent:
+        if self._unique.unsent and not isinstance(job, PackedCalls):
             self.aside.do(self._free_unique, job)
+
+    def _forget_member(self, job: Job | PackedCalls) -> None:
+        member = packed.member_of(job._id or "")
+        pack = None if member is None else self._pending.get(member.pack)
+        if member is not None and isinstance(pack, PackedCalls):
+            pack.left.discard(member.number)
+            if not pack.left:
+                self._forget(pack)
+
+    def _open_job(self, call_id: str) -> Job | None:
+        """Return the call of that id whose report has not come."""
+        job = self._pending.get(call_id)
+        if job is None and (member := packed.member_of(call_id)) is not None:
+            pack = self._pending.get(member.pack)
+            return pack.jobs[member.number] if isinstance(pack, PackedCalls) else None
+        return None if isinstance(job, PackedCalls) else job
 
     def _free_unique(self, job: Job) -> None:
         try:
@@ -419,7 +488,7 @@ class RemoteCaller:
             if not packs and self._sent is not None:
                 self._make_good(*self._sent.lost())
 
-    def _make_good(self, again: list[tuple[Job, Envelope]], over: list[Job]) -> None:
+    def _make_good(self, again: list[Departing], over: list[Job | PackedCalls]) -> None:
         """Send again what the broker has lost with its memory; end what is not to be run twice, or was too large."""
         if not again and not over:
             return
@@ -455,13 +524,21 @@ class RemoteCaller:
             return
         try:
             header, body = self.codec.open_report(frame)
-            job = self._pending.get(header["id"])
-            if job is None:
-                return  # abandoned, or the same report again after a redelivery: the first one counts
-            report = self._read(header, body, len(frame), job)
+            pack = self._pending.get(header["id"])
+            if isinstance(pack, PackedCalls):
+                for index, job in enumerate(pack.jobs):
+                    member = header | {"id": job.id}
+                    self._take_opened(member, packed.member_report(body, index), len(frame))
+            else:
+                self._take_opened(header, body, len(frame))
         except BadMessage as error:
             self._refuse_report(error)
-            return
+
+    def _take_opened(self, header: dict[str, Any], body: bytes, size: int) -> None:
+        job = self._open_job(header["id"])
+        if job is None:
+            return  # abandoned, or the same report again after a redelivery: the first one counts
+        report = self._read(header, body, size, job)
         if report.final:
             self._forget(job)
             if report.attempt != 1:
@@ -482,15 +559,32 @@ class RemoteCaller:
         job = self._pending.get(call_id)
         if job is None or len(frame) > self.config.max_message_bytes:
             return False
+        if isinstance(job, PackedCalls):
+            return self._take_successes(job, frame, at)
         success = self._returns.of(job._plan).success(frame, at)
         if success is None:
             return False
-        value, attempt, _ = success
         self._forget(job)
-        if attempt != 1:
-            job.detail().attempt = attempt
-        job.finish(Status.SUCCESS, value)
+        if success.attempt != 1:
+            job.detail().attempt = success.attempt
+        job.finish(Status.SUCCESS, success.value)
+        self._learn(job.name, success.seconds)
         return True
+
+    def _take_successes(self, pack: PackedCalls, frame: bytes, at: int) -> bool:
+        """Take the report of a pack whose calls have all succeeded. False where it is not that plain."""
+        success = self._returns.of(pack.jobs[0]._plan).successes(frame, at, len(pack.jobs))
+        if success is None:
+            return False
+        self._forget(pack)
+        for job, value in zip(pack.jobs, success.value, strict=True):
+            job.finish(Status.SUCCESS, value)
+        self._learn(pack.name, success.seconds)
+        return True
+
+    def _learn(self, name: str, seconds: float | None) -> None:
+        if seconds is not None:
+            self._seconds[name] = seconds
 
     def _read(self, header: dict[str, Any], body: bytes, size: int, job: Job) -> Report:
         """Read a report that is to be this call's. Raises BadMessage."""
@@ -528,12 +622,16 @@ class RemoteCaller:
                 f"{job.name} {job.id} has been sent, and this app's Store knows only calls that have ended: "
                 "cancelling needs a broker that is its own backend (redis, sqlite)"
             )
-        self.aside.do(self._ask_to_cancel, self._store, job)
+        member = None if job.id in self._pending else packed.member_of(job.id)
+        self.aside.do(self._try_to_cancel, self._store, job, member)
         return True
 
-    def _ask_to_cancel(self, store: Store, job: Job) -> None:
+    def _try_to_cancel(self, store: Store, job: Job, member: packed.Member | None) -> None:
         try:
-            withdrawn = store.cancel(job.id, job.name)
+            if member is None:
+                withdrawn = store.cancel(job.id, job.name) is True
+            else:
+                withdrawn = self._cancel_in_pack(store, job, member)
         except BaseException as error:
             self.hub.emit(
                 Origin.STORE, Level.WARNING, "cancel.failed", f"{job.name} {job.id} could not be cancelled: {error}",
@@ -544,13 +642,25 @@ class RemoteCaller:
             self._forget(job)
             job.finish(Status.CANCELLED, _cancelled())
 
+    def _cancel_in_pack(self, store: Store, job: Job, member: packed.Member) -> bool:
+        """Withdraw one call of a pack. One that runs is as good as done: it ends cancelled, whatever comes of it."""
+        pack = self._pending.get(member.pack)
+        waits = store.fetch(member.pack, job.name)
+        if not isinstance(pack, PackedCalls) or waits is None or waits.state != "waiting":
+            return True
+        if store.cancel(member.pack, job.name) is True:
+            job.finish(Status.CANCELLED, _cancelled())
+            self._forget(pack)
+            pack.scatter()
+        return True
+
     def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound, NotAttached, BadMessage (what is kept of it)."""
-        job = self._pending.get(id)
+        job = self._open_job(id)
         if job is not None and job.name in names:
             return job  # type: ignore[return-value]
         name = names[0] if len(names) == 1 else None
-        stored = self._asked.fetch(id, name)
+        stored = self._fetch(self._asked, id, name)
         if stored is None:
             unended = ", or it has not ended (this app's Store knows only calls that have)" if self._apart else ""
             raise ResultNotFound(
@@ -579,8 +689,18 @@ class RemoteCaller:
         self.aside.do(self._follow, job)
         return job
 
+    def _fetch(self, store: Store, call_id: str, name: str | None) -> StoredCall | None:
+        """Return what is known of a call: by itself, or in its pack."""
+        stored = store.fetch(call_id, name)
+        if stored is None and (member := packed.member_of(call_id)) is not None:
+            stored = store.fetch(member.pack, name)
+        return stored
+
     def _end_as_kept(self, job: Job, frame: bytes) -> None:
         header, body = self.codec.open_report(frame)
+        member = packed.member_of(job.id)
+        if member is not None and header["id"] == member.pack:
+            header, body = header | {"id": job.id}, packed.member_report(body, member.number)
         end(job, self._read(header, body, len(frame), job))
 
     def _follow(self, job: Job, unknown_since: float | None = None) -> None:
@@ -589,7 +709,7 @@ class RemoteCaller:
         if job.ended or self.closed:
             return
         try:
-            stored = self._store.fetch(job.id, job.name)
+            stored = self._fetch(self._store, job.id, job.name)
         except BrokerUnavailable:  # the receiver thread meets the same, and tells
             self._look_again(job, None)
             return
@@ -616,16 +736,18 @@ class RemoteCaller:
 
     def forget(self, id: str, names: Iterable[str]) -> None:
         """Delete what is kept of a call. Raises ResultNotFound."""
-        if not any(self._asked.forget(id, name) for name in names):
+        member = packed.member_of(id)
+        ids = (id,) if member is None else (id, member.pack)  # those of a pack are kept, and forgotten, together
+        if not any(self._asked.forget(one, name) for one in ids for name in names):
             raise ResultNotFound(f"no result of a call with id {id!r} is kept")
 
     def pending(self, queue: str | None = None) -> list[StoredCall]:
         """List the calls that wait for a worker. Raises NotAttached where the Store knows only ended ones."""
-        return self._of_broker.calls("waiting", queue)
+        return _unpacked(self._of_broker.calls("waiting", queue))
 
     def delayed(self, queue: str | None = None) -> list[StoredCall]:
         """List the calls that wait for their time. Raises NotAttached as `pending` does."""
-        return self._of_broker.calls("delayed", queue)
+        return _unpacked(self._of_broker.calls("delayed", queue))
 
     def ended(self, status: Status) -> list[StoredCall]:
         """List the calls that ended so and are kept."""
@@ -638,7 +760,7 @@ class RemoteCaller:
                 refused.append(error)
             else:
                 if header.get("s") == status:
-                    found.append(replace(one, frame=unsealed(one.frame or b"")))
+                    found += _unpacked([replace(one, frame=unsealed(one.frame or b""))])
         if refused:
             why = f"{len(refused)} results that are kept cannot be read here, the first because it is {refused[0]}"
             self._refuse_report(BadMessage(why))
@@ -671,14 +793,19 @@ class RemoteCaller:
             )
         return self._ledger
 
-    def purge(self, call: StoredCall) -> bool:
-        """Withdraw a call that waits; its caller is told."""
-        withdrawn = self._of_broker.cancel(call.id, call.name) is True
+    def purge(self, queue: str) -> int:
+        """Withdraw all calls that wait in a queue; their callers are told, where they are here. Return how many."""
+        calls = [*self._of_broker.calls("waiting", queue), *self._of_broker.calls("delayed", queue)]
+        return sum(self._withdraw_waiting(call) for call in calls)
+
+    def _withdraw_waiting(self, call: StoredCall) -> int:
+        if self._of_broker.cancel(call.id, call.name) is not True:
+            return 0
         job = self._pending.get(call.id)
-        if withdrawn and job is not None:
+        if job is not None:
             self._forget(job)
             job.finish(Status.CANCELLED, _cancelled())
-        return withdrawn
+        return packed.size_of(call.id) or 1
 
     @property
     def _asked(self) -> Store:
@@ -788,6 +915,15 @@ def show(job: Job, report: Report) -> None:
     if report.status is Status.PROGRESS and report.progress is None:
         detail.saved = report.value
     job.mark(report.status, report.value, report.failure, report.progress)
+
+
+def _unpacked(calls: Iterable[StoredCall]) -> list[StoredCall]:
+    """Put the calls of each pack into its place."""
+    several: list[StoredCall] = []
+    for call in calls:
+        size = packed.size_of(call.id)
+        several += [replace(call, id=packed.member_id(call.id, index)) for index in range(size)] or [call]
+    return several
 
 
 def _cancelled() -> Fault:

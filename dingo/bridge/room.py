@@ -34,17 +34,29 @@ class Room:
         self._blocking = 0  # how many it holds that need a thread or a process
         self._looping = 0  # how many that run on event loops
         self._share = 1.0  # how many of those that came needed a thread, smoothed
+        self._in_one = 1.0  # how many tasks came in one message, smoothed
         self._mean: float | None = None  # how long one of those takes a thread at most, smoothed (seconds)
         self._settled_at = monotonic()
         self._each = 0.0  # how long the newest that were settled took a thread at most (seconds)
         self._threads = 1
 
-    def take(self, *, on_loop: bool) -> None:
-        """Note that a task has come."""
+    @property
+    def free(self) -> bool:
+        """Whether there is a thread that has nothing to do."""
+        return self._blocking < self._threads
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are."""
+        return self._threads
+
+    def take(self, count: int = 1, *, on_loop: bool) -> None:
+        """Note that a message with so many tasks has come."""
         if on_loop:
-            self._looping += 1
+            self._looping += count
         else:
-            self._blocking += 1
+            self._blocking += count
+        self._in_one += (count - self._in_one) * _WEIGHT
         self._share += ((not on_loop) - self._share) * _WEIGHT
 
     def settled(self, now: float, count: int) -> None:
@@ -52,17 +64,17 @@ class Room:
         self._each = (now - self._settled_at) * self._threads / count
         self._settled_at = now
 
-    def leave(self, seconds: float, *, on_loop: bool) -> None:
-        """Note that one has gone, so many seconds after it came."""
+    def leave(self, seconds: float, count: int = 1, *, on_loop: bool) -> None:
+        """Note that one has gone, with so many tasks, so many seconds after it came."""
         if on_loop:
-            self._looping -= 1
+            self._looping -= count
             return
-        self._blocking -= 1
+        self._blocking -= count
         taken = min(seconds, self._each)  # short tasks wait here for longer than they take
         self._mean = taken if self._mean is None else self._mean * 0.9 + taken * 0.1
 
     def now(self, pools: Iterable[AnyPool], config: Config) -> int:
-        """Return how many tasks to claim now."""
+        """Return how many messages to claim now."""
         loops = threads = lent = 0
         for pool in pools:
             if isinstance(pool, LoopPool):
@@ -75,6 +87,8 @@ class Room:
         self._threads = threads = (threads or config.workers) + lent
         ahead = 0 if self._mean is None else min(AHEAD_MOST, int(threads * AHEAD_SECONDS / max(self._mean, 1e-6)))
         free = max(threads, ahead) - self._blocking
+        if free > 0 and self._in_one > 1:
+            free = max(1, int(free / self._in_one))
         if not loops:
             return free
         return max(0, min(ON_A_LOOP * loops - self._looping, int(free / max(self._share, _LEAST_SHARE))))

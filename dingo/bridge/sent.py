@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dingo.message import packed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from dingo.bridge.packing import Departing, PackedCalls
     from dingo.contracts import Envelope
     from dingo.job import Job
 
@@ -23,14 +26,14 @@ class Sent:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self._calls: dict[str, tuple[Job, Envelope | None]] = {}
+        self._calls: dict[str, tuple[Job | PackedCalls, Envelope | None]] = {}
         self._doubtful: Sequence[tuple[str, str]] = ()
 
-    def note(self, calls: Iterable[tuple[Job, Envelope]]) -> None:
+    def note(self, calls: Iterable[Departing]) -> None:
         """Remember calls that the broker has taken. One may have ended before this is noted."""
         for job, envelope in calls:
             id = envelope.id
-            self._calls[id] = job, (envelope if len(envelope.frame) <= KEPT_MOST else None)
+            self._calls[id] = job, (envelope if len(envelope.frame) <= KEPT_MOST * (packed.size_of(id) or 1) else None)
             if job.ended:
                 self._calls.pop(id, None)
 
@@ -43,13 +46,13 @@ class Sent:
         known = [(id, job.name) for id, (job, _) in list(self._calls.items())]
         self._doubtful = self._store.unknown(known) if known else ()
 
-    def lost(self) -> tuple[list[tuple[Job, Envelope]], list[Job]]:
+    def lost(self) -> tuple[list[Departing], list[Job | PackedCalls]]:
         """Return, once, what is gone: what is to be sent again, and what cannot or must not be.
 
         To be asked when no more reports come: of what was doubtful, some may just have ended.
         """
-        again: list[tuple[Job, Envelope]] = []
-        over: list[Job] = []
+        again: list[Departing] = []
+        over: list[Job | PackedCalls] = []
         for id, _ in self._doubtful:
             job, envelope = self._calls.get(id, (None, None))
             if job is not None and envelope is not None and job._plan.option.redeliver:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
+from dingo.bridge.delivered import RemoteJob
 from dingo.bridge.heralding import WorkerNews
 from dingo.bridge.local import LocalBridge
 from dingo.bridge.outage import Outage
@@ -27,13 +28,15 @@ from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
 from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.bridge.short import Incoming, Known
 from dingo.bridge.turns import AT_ONCE, Turns
+from dingo.bridge.unpacking import Pack, divided
 from dingo.components import key_of, unpickles
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, UniqueCall, Verdict
 from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
 from dingo.events import Level, Origin
 from dingo.job import Fault, Job
+from dingo.message import packed
 from dingo.message.frame import NotForUs
-from dingo.message.report import Code, Failure, Progress, Report, Status
+from dingo.message.report import Code, Failure, Report, Status
 from dingo.message.signing import unsealed
 from dingo.message.task import Header
 from dingo.worker.attempt import failed
@@ -41,7 +44,7 @@ from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from dingo.config import Config
     from dingo.contracts import Consumer, Envelope, Herald, Ledger, Marshaller, Place, Reporter
@@ -61,66 +64,7 @@ POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
 PARK_FIRST, PARK_MOST = 0.5, 30.0
 
-_SENT = Status.SENT
 _SUCCESS = Status.SUCCESS
-_WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end always calls `wake`
-
-
-class RemoteJob(Job):
-    """A delivery while it runs here. Its end is not told to callers in this process but settled."""
-
-    __slots__ = ("begun", "delivery", "incoming", "on_loop")
-
-    begun: float  # when it was claimed (time.monotonic),
-    on_loop: bool  # and whether it needs no thread
-
-    def __init__(self, incoming: Incoming, args: Any, kwargs: Any, delivery: Delivery) -> None:
-        # Spelt out again rather than called: this is run once per delivery.
-        self._plan = incoming.plan
-        self._args = args
-        self._kwargs = kwargs
-        self._status = _SENT
-        self._open = None
-        self._id = delivery.envelope.id
-        self._watch = _WATCHED
-        self._detail = None
-        self.delivery = delivery
-        self.incoming = incoming
-
-    @property
-    def reply(self) -> str:
-        """The address of who waits for its reports, "" for nobody."""
-        return self.incoming.reply
-
-    @property
-    def queue(self) -> str:
-        """The queue it waited in."""
-        queue = self.delivery.envelope.queue
-        return queue.removesuffix(f".{self.name}") if self._plan.bridge.named else queue  # type: ignore[attr-defined]
-
-    def wake(self) -> None:
-        """Hand its end to the I/O thread. One on which others are to follow is settled when those are sent."""
-        option = self._plan.option
-        if self._status is Status.CANCELLED or not (option.on_success or option.on_error):
-            self._plan.bridge.done(self)  # type: ignore[attr-defined]
-
-    def watch(self, *, latch: Any = None, callback: Any = None) -> bool:
-        """Nobody in this process waits for it."""
-        del latch, callback
-        return True
-
-    def mark(self, status: Status, value: Any = None, failure: Failure | None = None,
-             progress: Progress | None = None) -> None:  # fmt: skip
-        """Report it home, if it is asked for or said by the task itself."""
-        self.detail().status = status
-        if not self.ended and self.reply and (status is Status.PROGRESS or self._plan.option.monitor_progress):
-            report = Report(self.id, self.name, status, value, failure, progress, self.attempt)
-            self._plan.bridge.tell(self, report)  # type: ignore[attr-defined]
-
-    def mark_started(self) -> None:
-        """Report that it is here, and runs."""
-        self.mark(Status.RECEIVED)
-        self.mark(Status.STARTED)
 
 
 class RemoteWorker(LocalBridge):
@@ -145,7 +89,7 @@ class RemoteWorker(LocalBridge):
         self._when_sent = when_sent
         self._names = names
         self._codec = Codec(config, "")
-        self._done: deque[Job | Settlement | ReportEnvelope] = deque()
+        self._done: deque[Job | Pack | Settlement | ReportEnvelope] = deque()
         self._asleep = False
         self._claiming = True
         self._dry = False  # whether the last claim found nothing
@@ -153,7 +97,7 @@ class RemoteWorker(LocalBridge):
         self.gave_up = False
         """Whether it has given its broker up, and serves no more."""
         self._stop = threading.Event()  # ends every nap
-        self._held: dict[tuple[str, str], RemoteJob] = {}
+        self._held: dict[tuple[str, str], RemoteJob | Pack] = {}
         self._suspects: deque[RemoteJob] = deque()
         self._suspect_running: RemoteJob | None = None
         self._claim_room = Room()
@@ -204,7 +148,7 @@ class RemoteWorker(LocalBridge):
 
     # -- called by whoever runs jobs ---------------------------------------------------------------
 
-    def done(self, entry: Job | Settlement | ReportEnvelope) -> None:
+    def done(self, entry: Job | Pack | Settlement | ReportEnvelope) -> None:
         """Hand something to the I/O thread. It is woken once for all that comes while it sleeps."""
         self._done.append(entry)
         self._look_again()
@@ -237,8 +181,8 @@ class RemoteWorker(LocalBridge):
         assert isinstance(job, RemoteJob)
         detail = job.detail()
         wall = time() + (due - self.timer.time())
-        frame = self._codec.again(job.delivery.envelope.frame, {"e": wall, "a": detail.attempt}, detail.errors)
-        self.done(Settlement(job.delivery, Verdict.LATER, due=wall, frame=frame))
+        frame = self._codec.again(job.frame(self._codec), {"e": wall, "a": detail.attempt}, detail.errors)
+        job.put_off(wall, frame)
 
     def follow(self, job: Job, signatures: tuple[Signature, ...], given: tuple[Any, ...], value: Any) -> None:
         """Make the calls that were to follow this one.
@@ -365,13 +309,19 @@ class RemoteWorker(LocalBridge):
             job = self._short_job(delivery)
             if job is None:
                 self._take(delivery, now)
-            elif job._plan.limit is None:
-                self._run(job, now)
             else:
-                self._run_limited(job, now)
+                self._begin(job, now)
 
-    def _short_job(self, delivery: Delivery) -> RemoteJob | None:
-        """Read a plain call of a known kind; None for the long way."""
+    def _begin(self, job: RemoteJob | Pack, now: float) -> None:
+        if isinstance(job, Pack):
+            self._run_pack(job, now)
+        elif job._plan.limit is None:
+            self._run(job, now)
+        else:
+            self._run_limited(job, now)
+
+    def _short_job(self, delivery: Delivery) -> RemoteJob | Pack | None:
+        """Read a plain call of a known kind, or several; None for the long way."""
         envelope = delivery.envelope
         frame, unseal = envelope.frame, self._codec.unseal_task
         if len(frame) > self.config.max_message_bytes:
@@ -384,7 +334,8 @@ class RemoteWorker(LocalBridge):
         read = self._known.read(envelope, frame)
         if read is None:
             return None
-        return RemoteJob(read[0], read[1], None, delivery)
+        incoming, args = read
+        return Pack(incoming, delivery, args) if incoming.size else RemoteJob(incoming, args, None, delivery)
 
     def _take(self, delivery: Delivery, now: float) -> None:
         """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
@@ -402,7 +353,7 @@ class RemoteWorker(LocalBridge):
             self._refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
         else:
             if job is not None:
-                (self._run if job._plan.limit is None else self._run_limited)(job, now)
+                self._begin(job, now)
 
     def _open_frame(self, envelope: Envelope) -> tuple[dict[str, Any], bytes]:
         if len(envelope.frame) > self.config.max_message_bytes:
@@ -415,7 +366,7 @@ class RemoteWorker(LocalBridge):
             raise BadMessage("a message that came as another call's: it was changed on its way")
         return header, body
 
-    def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | None:
+    def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | Pack | None:
         arguments, previous, followers = self._codec.unfold(header, body)
         plan = self._known_plan(header["n"], header.get("o"), followers)
         if plan is None:
@@ -423,6 +374,8 @@ class RemoteWorker(LocalBridge):
             return None
         marshaller = plan.marshaller
         self._check_marshallers(plan, marshaller, header)
+        if "k" in header:
+            return self._pack_of(delivery, header, body, plan)
         message = marshaller.decode_task(
             plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), arguments
         )
@@ -435,6 +388,23 @@ class RemoteWorker(LocalBridge):
             self._read_detail(job, header)
             job.detail().previous = self._codec.previous(previous, plan)
         return job
+
+    def _pack_of(self, delivery: Delivery, header: dict[str, Any], body: bytes, plan: Plan) -> Pack | None:
+        """Make a pack that is read by the short way from now on; None where it has been divided instead."""
+        keep = plan.option.keep_result
+        keep = self.config.keep_result if keep is None else keep
+        incoming = Incoming(plan, header.get("r", ""), keep, header["k"])
+        args = incoming.arguments(body, 0)
+        if args is None or not incoming.reply:
+            self._divide(delivery)
+            return None
+        self._known.add(unsealed(delivery.envelope.frame), incoming)
+        return Pack(incoming, delivery, args)
+
+    def _divide(self, delivery: Delivery) -> None:
+        """Have the calls of a pack come again one by one. Raises BadMessage."""
+        sends = divided(delivery.envelope, self._codec)
+        self._done.append(Settlement(delivery, Verdict.ACK, sends=sends))
 
     def _read_detail(self, job: RemoteJob, header: dict[str, Any]) -> None:
         detail = job.detail()
@@ -486,6 +456,7 @@ class RemoteWorker(LocalBridge):
     def _run(self, job: RemoteJob, now: float) -> None:
         envelope = job.delivery.envelope
         job.begun, job.on_loop = now, job._plan.pool.kind == LoopPool.kind
+        job.alone = self._claim_room.free
         self._held[envelope.name, envelope.id] = job
         self._claim_room.take(on_loop=job.on_loop)
         if job.delivery.suspect:
@@ -493,6 +464,20 @@ class RemoteWorker(LocalBridge):
             self._next_suspect()
             return
         if job._plan.option.redeliver or self._record_start(job):
+            self._put(job)
+
+    def _run_pack(self, pack: Pack, now: float) -> None:
+        plan, delivery = pack.incoming.plan, pack.delivery
+        option = plan.option
+        if delivery.suspect or not option.redeliver or plan.limit is not None or option.on_success or option.on_error:
+            self._divide(delivery)
+            return
+        pack.begun, pack.on_loop = now, plan.pool.kind == LoopPool.kind
+        pack.alone = self._claim_room.free
+        self._held[delivery.envelope.name, delivery.envelope.id] = pack
+        self._claim_room.take(len(pack.jobs), on_loop=pack.on_loop)
+        for job in pack.jobs:
+            job.alone = False
             self._put(job)
 
     def _record_start(self, job: RemoteJob) -> bool:
@@ -567,7 +552,7 @@ class RemoteWorker(LocalBridge):
         """Settle all that is done, in one batch; what cannot be settled now stays for the next try."""
         batch: list[Settlement] = []
         loose: list[ReportEnvelope] = []
-        entries: list[Job | Settlement | ReportEnvelope] = []
+        entries: list[Job | Pack | Settlement | ReportEnvelope] = []
         while self._done and len(entries) < AHEAD_MOST:
             entries.append(self._done.popleft())
         if not entries:
@@ -617,7 +602,7 @@ class RemoteWorker(LocalBridge):
 
     def _let_go_all(self, batch: list[Settlement]) -> None:
         now = monotonic()
-        self._claim_room.settled(now, len(batch))
+        self._claim_room.settled(now, sum(packed.size_of(one.delivery.envelope.id) or 1 for one in batch))
         for settlement in batch:
             self._let_go(settlement, now)
 
@@ -631,29 +616,30 @@ class RemoteWorker(LocalBridge):
         if job is None or job.delivery is not settlement.delivery:
             return  # it has been claimed again here since
         del self._held[envelope.name, envelope.id]
-        self._claim_room.leave(now - job.begun, on_loop=job.on_loop)
+        taken = now - job.begun
+        if isinstance(job, Pack):
+            self._claim_room.leave(taken, len(job.jobs), on_loop=job.on_loop)
+            if job.alone:  # its calls were all the threads had to do
+                job.incoming.took(taken * self._claim_room.threads / len(job.jobs))
+            return
+        self._claim_room.leave(taken, on_loop=job.on_loop)
+        if job.alone:
+            job.incoming.took(taken)
         if job._plan.limit is not None and (place := vars(job.detail()).pop("place", None)) is not None:
             place.leave()  # it ended without having run
 
-    def _settlement(self, job: Job) -> Settlement:
+    def _settlement(self, job: Job | Pack) -> Settlement:
         """Make the verdict and the final report of a job that has ended."""
+        if isinstance(job, Pack):
+            return job.settlement(self._codec)
         assert isinstance(job, RemoteJob)
         key = None if job._detail is None else job._detail.unique
         if not job.incoming.reply:
             return Settlement(job.delivery, frees=key)
         envelope = self._codec.success(job) if job._status is _SUCCESS else None
         if envelope is None:
-            envelope = self._final_report(job, job.incoming.keep)
+            envelope = self._codec.final_report(job)
         return Settlement(job.delivery, Verdict.ACK, [envelope], frees=key)
-
-    def _final_report(self, job: RemoteJob, keep: float) -> ReportEnvelope:
-        report = job.final_report()
-        try:
-            return self._codec.report_envelope(job, report, keep)
-        except BadReturn as error:
-            failure = Failure.of(Code.BAD_RETURN, error)
-            report = Report(report.id, report.name, Status.FAILURE, failure=failure, attempt=report.attempt)
-            return self._codec.report_envelope(job, report, keep)
 
     # -- the keeper thread -------------------------------------------------------------------------
 
@@ -662,7 +648,7 @@ class RemoteWorker(LocalBridge):
             try:
                 for key in self._consumer.tend():
                     job = self._held.get(key)
-                    if job is not None:
+                    if isinstance(job, RemoteJob):  # the calls of a pack are too short to be stopped
                         self.cancel(job)
                 if self._ledger is not None:
                     self._go_by_pauses(self._ledger.tend())
@@ -672,13 +658,20 @@ class RemoteWorker(LocalBridge):
                 self.hub.emit(Origin.CONSUMER, Level.ERROR, "keeper.failed", f"{error}", {"error": error}, error=error)
             self._stop.wait(TEND)
 
+    def _jobs_held(self) -> Iterator[RemoteJob]:
+        for one in list(self._held.values()):
+            if isinstance(one, Pack):
+                yield from one.jobs
+            else:
+                yield one
+
     def _go_by_pauses(self, paused: set[str]) -> None:
         """Claim nothing more of these queues, and give back what was claimed of them and has not started."""
         if paused != self._paused:
             self._paused = paused
             self._consumer.wake()
         if paused:
-            for job in list(self._held.values()):
+            for job in self._jobs_held():
                 if job.queue in paused and job.start() is not None:
                     self.give_back(job)
 
@@ -723,4 +716,4 @@ class RemoteWorker(LocalBridge):
             del job._open
         except AttributeError:
             return
-        self.done(Settlement(job.delivery, Verdict.RETURN))
+        job.give_back()

@@ -23,7 +23,7 @@ from dingo.message.task import WIRE_VERSION
 if TYPE_CHECKING:
     from dingo.contracts import Envelope
     from dingo.job import Job
-    from dingo.marshaller.short import ShortWays
+    from dingo.marshaller.short import ShortWays, Success
     from dingo.plan import Plan
 
 # Where the begin of a task's header ends that all calls of a plan share.
@@ -54,28 +54,48 @@ def report_tail(name: str, status: Status) -> bytes:
 class Incoming:
     """What the calls with the same begin of their header have in common at their worker."""
 
-    __slots__ = ("_option", "_read", "_tail", "_write", "keep", "plan", "reply")
+    __slots__ = ("_option", "_reads", "_tail", "_writes", "keep", "plan", "reply", "seconds", "size")
 
-    def __init__(self, plan: Plan, reply: str, keep: float) -> None:
+    def __init__(self, plan: Plan, reply: str, keep: float, size: int = 0) -> None:
         self.plan = plan
         self.reply = reply
         self.keep = keep
+        self.size = size
+        """How many calls are packed in one; 0: it is a single call."""
+        self.seconds: float | None = None
+        """How long one of them takes, smoothed."""
         self._option = plan.option
-        reads, writes = short_ways(plan.marshaller, plan), short_ways(plan.report_marshaller, plan)
-        self._read = None if reads is None else reads.read_call
-        self._write = None if writes is None else writes.write_value
+        self._reads = short_ways(plan.marshaller, plan)
+        self._writes = short_ways(plan.report_marshaller, plan)
         self._tail = report_tail(plan.name, Status.SUCCESS) + b"}\n"
 
     def arguments(self, frame: bytes, at: int) -> tuple[Any, ...] | None:
-        """Read a call's arguments, corrected; None for the long way."""
-        if self._read is None or self._option is not self.plan.option:  # compiled anew meanwhile
+        """Read a call's arguments, corrected, or those of all that are packed; None for the long way."""
+        if self._reads is None or self._option is not self.plan.option:  # compiled anew meanwhile
             return None
-        return self._read(frame[at:])
+        if self.size:
+            several = self._reads.read_calls(frame[at:], self.size)
+            return None if several is None else tuple(several)
+        return self._reads.read_call(frame[at:])
 
     def success(self, job: Job) -> bytes | None:
         """Write the report of a success; None for the long way."""
-        body = None if self._write is None else self._write(job._value, job.attempt, job._time)
-        return None if body is None else b"".join((report_begin(job.id), self._tail, body))
+        if self._writes is None:
+            return None
+        return self._report(job.id, self._writes.write_value(job._value, job.attempt, job._time, self.seconds))
+
+    def successes(self, pack_id: str, values: list[Any], time: float) -> bytes | None:
+        """Write the report of a pack whose calls have all succeeded; None for the long way."""
+        if self._writes is None:
+            return None
+        return self._report(pack_id, self._writes.write_values(values, time, self.seconds))
+
+    def _report(self, call_id: str, body: bytes | None) -> bytes | None:
+        return None if body is None else b"".join((report_begin(call_id), self._tail, body))
+
+    def took(self, seconds: float) -> None:
+        """Note how long a call took that did not have to wait."""
+        self.seconds = seconds if self.seconds is None else self.seconds * 0.8 + seconds * 0.2
 
 
 class Known:
@@ -108,24 +128,29 @@ class Known:
 class Returning:
     """What the plain successes of a plan have in common at their caller."""
 
-    __slots__ = ("_option", "_plan", "_read", "_tail")
+    __slots__ = ("_option", "_plan", "_short", "_tail")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._option = plan.option
-        short = short_ways(plan.report_marshaller, plan)
-        self._read = None if short is None else short.read_value
+        self._short = short_ways(plan.report_marshaller, plan)
         self._tail = report_tail(plan.name, Status.SUCCESS) + b"}\n"
 
     def is_for(self, plan: Plan) -> bool:
         """Whether it is of this plan, as that is now."""
         return self._plan is plan and self._option is plan.option
 
-    def success(self, frame: bytes, id_end: int) -> tuple[Any, int, float] | None:
-        """Read value, attempt and time of a success; None for the long way."""
-        if self._read is None or not frame.startswith(self._tail, id_end):
+    def success(self, frame: bytes, id_end: int) -> Success | None:
+        """Read the report of a success; None for the long way."""
+        if self._short is None or not frame.startswith(self._tail, id_end):
             return None
-        return self._read(frame[id_end + len(self._tail) :])
+        return self._short.read_value(frame[id_end + len(self._tail) :])
+
+    def successes(self, frame: bytes, id_end: int, count: int) -> Success | None:
+        """Read the report of a pack of so many calls that have all succeeded; None for the long way."""
+        if self._short is None or not frame.startswith(self._tail, id_end):
+            return None
+        return self._short.read_values(frame[id_end + len(self._tail) :], count)
 
 
 class Returns:

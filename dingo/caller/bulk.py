@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # How far `stream` is ahead of what was consumed. Enough to keep every worker busy with the shortest tasks;
 # small against the memory of any program.
 WINDOW = 1000
+# So many are sent together, when that many have been consumed.
+REFILL = 250
 
 
 def send_many(plan: Plan, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Result[Any]]:
@@ -28,6 +31,14 @@ def send_many(plan: Plan, argument_tuples: Iterable[tuple[Any, ...]]) -> list[Re
                 f"{plan.name}(): call_many takes a tuple of arguments for each call, not {type(arguments).__name__}"
             )
         several.append(plan.checked(tuple(arguments), {}))
+    return _send_all(plan, several)
+
+
+def _send_all(plan: Plan, several: list[tuple[tuple[Any, ...], dict[str, Any] | None]]) -> list[Result[Any]]:
+    together = getattr(plan.bridge, "accept_many", None)  # over a broker several travel together
+    if together is not None:
+        sent: list[Result[Any]] = together(plan, several)
+        return sent
     return [plan.send(args, kwargs or {}) for args, kwargs in several]
 
 
@@ -41,12 +52,10 @@ def stream(plan: Plan, iterables: tuple[Iterable[Any], ...], timeout: float | No
 
 
 def _fill(plan: Plan, arguments: Iterator[tuple[Any, ...]], ahead: deque[Result[Any]]) -> None:
-    while len(ahead) < WINDOW:
-        try:
-            args = next(arguments)
-        except StopIteration:
-            return
-        ahead.append(plan.send(args, {}))
+    if len(ahead) > WINDOW - REFILL:
+        return
+    several = [plan.checked(args, {}) for args in islice(arguments, WINDOW - len(ahead))]
+    ahead.extend(_send_all(plan, several))
 
 
 def _values(plan: Plan, arguments: Iterator[tuple[Any, ...]], ahead: deque[Result[Any]],

@@ -1065,6 +1065,7 @@ class AmqpWorker(_Part):
                     self._put_back(link, self._unstarted(link))
                 messages = _packs(link, [report for one in good for report in one.reports])
                 again = [self._again(link, one) for one in good if one.verdict is not Verdict.ACK]
+                again += [_task(link, task, due=task.due) for one in good for task in one.sends]
                 link.publish_then_ack(messages + again, [one.delivery.token.tag for one in good])
                 if again:
                     link.wait_for_confirms()

@@ -432,17 +432,18 @@ return stale
 """)
 
 _SETTLE = Script("""
--- ARGV: owner, then of each: stream, entry, verdict, id, name, started, due, data, number of reports, the reports.
+-- ARGV: owner, then of each: stream, entry, verdict, id, name, started, due, data, number of reports, and of tasks
+-- that take its place; then the reports, and of each of these tasks: prefix, priority, due, id, name, data.
 -- `started`: '1' and the key that is to be free again, if it may have been started as a suspect, or had such a key.
 go_on_without_memory()
 local owner, time, at, index = ARGV[1], clock(), 2, 0
 local stale, packs, gone = {}, {}, {}
 while at <= #ARGV do
-  local stream, entry, verdict, id, name, started, due, data, count = unpack(ARGV, at, at + 8)
-  at = at + 9
+  local stream, entry, verdict, id, name, started, due, data, count, sends = unpack(ARGV, at, at + 9)
+  at = at + 10
   if redis.call('XACK', stream, 'dingo', entry) == 0 then
     stale[#stale + 1] = index
-    at = at + 5 * count
+    at = at + 5 * count + 6 * sends
   else
     if verdict == 'a' then
       local entries = gone[stream]
@@ -457,6 +458,11 @@ while at <= #ARGV do
       move(owner, stream, entry, due, time, data, false)
     end
     at = take_reports(at, tonumber(count), packs)
+    for _ = 1, tonumber(sends) do
+      local prefix, priority, when, new, of, task = unpack(ARGV, at, at + 5)
+      if put(true, prefix, 'tasks', priority, when, time, new, of, task, '') then ring(prefix) end
+      at = at + 6
+    end
   end
   index = index + 1
 end
@@ -975,7 +981,7 @@ class RedisWorker:
     def _is_plain(self, one: Settlement) -> bool:
         if one.verdict is not Verdict.ACK or len(one.reports) != 1:
             return False
-        if not one.reports[0].final or one.frees is not None:
+        if not one.reports[0].final or one.frees is not None or one.sends:
             return False
         return not one.delivery.starts and one.delivery.token not in self._started
 
@@ -1025,9 +1031,13 @@ class RedisWorker:
         started = "1" if one.delivery.starts or token in self._started or one.frees is not None else ""
         if one.frees is not None:
             started += one.frees
-        arguments += (*token, _VERDICTS[one.verdict], envelope.id, envelope.name, started, due, data, len(one.reports))
+        arguments += (*token, _VERDICTS[one.verdict], envelope.id, envelope.name, started, due, data)
+        arguments += (len(one.reports), len(one.sends))
         for report in one.reports:
             arguments += _report_arguments(report)
+        for task in one.sends:
+            due = "" if task.due is None else repr(task.due)
+            arguments += (_prefix(task.queue), task.priority, due, task.id, task.name, _data(task, task.frame))
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
         """Publish reports of tasks that go on."""

@@ -211,6 +211,19 @@ class Ringer:
         self._socket.close()
 
 
+def _put(connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> None:
+    """Write tasks into the file, within a transaction; what is there already counts once."""
+    now = time()
+    connection.executemany(
+        "INSERT OR IGNORE INTO tasks (id, name, queue, rank, state, due, reply, frame) VALUES (?,?,?,?,?,?,?,?)",
+        [
+            (one.id, one.name, one.queue, 9 - one.priority, int(one.due is not None and one.due > now), one.due,
+             one.reply, one.frame)
+            for one in envelopes
+        ],
+    )  # fmt: skip
+
+
 class SqliteProducer:
     """Puts tasks into the file."""
 
@@ -228,18 +241,8 @@ class SqliteProducer:
             connection = self._database.connect()
             self._ringer = Ringer(self._database.place)
             self._connection = connection
-        now = time()
-        rows = [
-            (one.id, one.name, one.queue, 9 - one.priority, int(one.due is not None and one.due > now), one.due,
-             one.reply, one.frame)
-            for one in envelopes
-        ]  # fmt: skip
         with self._database.writing(self._connection) as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO tasks (id, name, queue, rank, state, due, reply, frame) "
-                "VALUES (?,?,?,?,?,?,?,?)",
-                rows,
-            )
+            _put(connection, envelopes)
         self._ringer.ring_workers()
 
     def close(self) -> None:
@@ -342,11 +345,14 @@ class SqliteWorker:
         stale: list[Settlement] = []
         reports: list[ReportEnvelope] = []
         with self._database.writing(self._connection) as connection:
-            rest = settlements
-            ended = [one for one in settlements if one.verdict is Verdict.ACK and one.frees is None]
-            if self._forget_all(connection, ended):
-                reports += [report for one in ended for report in one.reports]
-                rest = [one for one in settlements if one.verdict is not Verdict.ACK or one.frees is not None]
+            plain: list[Settlement] = []
+            rest: list[Settlement] = []
+            for one in settlements:
+                (plain if one.verdict is Verdict.ACK and one.frees is None and not one.sends else rest).append(one)
+            if self._forget_all(connection, plain):
+                reports += [report for one in plain for report in one.reports]
+            else:
+                rest = list(settlements)
             for one in rest:
                 if self._settle(connection, one):
                     reports += one.reports
@@ -354,7 +360,7 @@ class SqliteWorker:
                     stale.append(one)
             self._insert(connection, reports)
         self._ring(reports)
-        if any(one.verdict is Verdict.RETURN for one in settlements):
+        if any(one.verdict is Verdict.RETURN or one.sends for one in settlements):
             self._ringer.ring_workers()
         return stale
 
@@ -372,6 +378,8 @@ class SqliteWorker:
     def _settle(self, connection: sqlite3.Connection, one: Settlement) -> bool:
         if one.verdict is Verdict.ACK:
             done = connection.execute("DELETE FROM tasks WHERE seq = ? AND fence = ?", one.delivery.token)
+            if one.sends and done.rowcount == 1:
+                _put(connection, one.sends)
             if one.frees is not None and done.rowcount == 1:
                 sqlite_ledger.free(connection, one.delivery.envelope.name, one.frees, one.delivery.envelope.id)
         elif one.frame is not None:

@@ -546,6 +546,8 @@ class StockWorker(_Part):
             if one.frame is not None:
                 envelope.frame = one.frame
             self._put(envelope, one.due if one.verdict is Verdict.LATER else None)
+        for task in one.sends:
+            self._put(task, task.due)
         if not claim.started:
             for message in claim.messages:
                 message.ack()

@@ -1,6 +1,7 @@
 """What the json and msgpack marshallers share: calls and reports as trees, prepared per function.
 
-A call is `[args]` or `[args, kwargs]`; a report is `[status, value, failure, progress, attempt, time]`, a
+A call is `[args]` or `[args, kwargs]`; a report is `[status, value, failure, progress, attempt, time]`
+(behind it may stand how many seconds such a call takes), a
 failure `[code, type, message, traceback]`, a progress `[done, total, message]`. Id and name travel in the
 header.
 """
@@ -33,7 +34,8 @@ _NUMBER = correction(int | float)
 class Plan:
     """What is prepared for one function: the form of every parameter and of the return value.
 
-    `plain` tells that every argument by position is written as it is, `plain_return` the same of the result.
+    `plain` tells that every argument by position is written as it is, `plain_return` the same of the result. `loose`
+    and `loose_return` tell that this is so at least for numbers, texts, booleans and None: no annotation says more.
     """
 
     def __init__(self, binding: Binding, codec: Codec) -> None:
@@ -44,11 +46,12 @@ class Plan:
         for each in binding.signature.parameters.values():
             self._take(each, codec.form(binding.corrections[each.name].annotation))
         self.returned = codec.form(binding.returns.annotation)
-        self.plain_return = self.returned.encode is None
         takes_rest = any(p.kind is Parameter.VAR_POSITIONAL for p in binding.signature.parameters.values())
-        self.plain = all(form.encode is None for form in self.by_position) and not (
-            takes_rest and self.rest.encode is not None
-        )
+        forms = [*self.by_position, *([self.rest] if takes_rest else ())]
+        self.plain = all(form.encode is None for form in forms)
+        self.loose = all(form.encode is None or form is codec.undecided for form in forms)
+        self.plain_return = self.returned.encode is None
+        self.loose_return = self.plain_return or self.returned is codec.undecided
 
     def _take(self, parameter: Parameter, form: Form) -> None:
         if parameter.kind is Parameter.VAR_POSITIONAL:
@@ -245,7 +248,7 @@ def _arguments(tree: Any, header: Header) -> tuple[list[Any], dict[str, Any]]:
 
 def _report_fields(tree: Any, header: Header) -> tuple[Status, Any, Failure | None, Progress | None, int, float]:
     try:
-        status, value, failure, progress, attempt, time = _typed(tree, list)
+        status, value, failure, progress, attempt, time, *_ = _typed(tree, list)  # what newer ones add is left out
         return (
             _STATUSES[_typed(status, int)],
             value,

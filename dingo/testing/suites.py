@@ -457,6 +457,18 @@ class BrokerSuite(_Suite):
         assert time.time() >= due
         assert delivery.envelope.frame == b"second try"
 
+    def test_what_takes_the_place_of_an_acknowledged_task_is_sent(self, parts: Any) -> None:
+        """A pack of calls that is divided."""
+        parts("producer").send([envelope()])
+        worker = parts("worker")
+        later = envelope("3")
+        later.due = time.time() + 0.3
+        assert worker.settle([Settlement(self.claim(worker)[0], sends=[envelope("2"), later])]) == []
+        (now,) = self.claim(worker)
+        (then,) = self.claim(worker)
+        assert [now.envelope.id, then.envelope.id] == ["2", "3"]
+        assert time.time() >= later.due
+
     def test_of_a_stale_settlement_nothing_happens(self, parts: Any) -> None:
         """Its claim was given to another worker: its reports are not published."""
         parts("producer").send([envelope()])

@@ -67,8 +67,17 @@ class Both:
 
 
 @pytest.fixture(scope="session", params=MODES)
-def mode(request, tmp_path_factory):
-    name = request.param
+def mode(request, mode_of):
+    return mode_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def mode_of(request, tmp_path_factory):
+    """Make a mode by its name; its server is started when it is first asked for."""
+    return lambda name: _mode(name, request, tmp_path_factory)
+
+
+def _mode(name, request, tmp_path_factory):
     if name == "redis":
         return Mode(name, request.getfixturevalue("redis_server").url)
     if name == "amqp":

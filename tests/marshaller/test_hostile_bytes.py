@@ -184,7 +184,7 @@ def test_decimals_of_any_size_cost_no_time(marshaller, fn, text):
 @pytest.mark.parametrize(
     "tree",
     [
-        *([], [6], [6, 1, None, None, 1], [6, 1, None, None, 1, 1.0, 2], {}, None),
+        *([], [6], [6, 1, None, None, 1], {}, None),
         *([True, 1, None, None, 1, 1.0], [99, 1, None, None, 1, 1.0], ["6", 1, None, None, 1, 1.0]),
         *([6, 1, [], None, 1, 1.0], [7, 1, ["NO_CODE", "", "", ""], None, 1, 1.0], [7, 1, "x", None, 1, 1.0]),
         *([4, 1, None, ["x", None, None], 1, 1.0], [4, 1, None, [1, None, 2], 1, 1.0]),
@@ -195,6 +195,12 @@ def test_decimals_of_any_size_cost_no_time(marshaller, fn, text):
 def test_a_report_of_the_wrong_shape_is_refused(marshaller, tree):
     with pytest.raises(BadMessage, match="holds no report"):
         marshaller.decode_report(None, HEADER, packed(marshaller, tree))
+
+
+@each_typed
+def test_what_a_newer_version_adds_to_a_report_is_left_out(marshaller):
+    report = marshaller.decode_report(None, HEADER, packed(marshaller, [6, 5, None, None, 1, 1.0, 0.25, {"new": 1}]))
+    assert (report.value, report.attempt, report.time) == (5, 1, 1.0)
 
 
 @each_typed
