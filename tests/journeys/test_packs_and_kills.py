@@ -14,7 +14,7 @@ __all__ = ["redis_server"]
 LONG = 60.0
 TASKS = """
 import os, time, dingo
-app = dingo.App(config=dingo.Config(lease_seconds=1.5))
+app = dingo.App(config=dingo.Config(lease_seconds=3))
 @app.task
 def double(number: int) -> int:
     with open("runs.txt", "a") as runs:
@@ -80,6 +80,7 @@ def test_killed_workers_lose_no_call_of_their_packs(app, start, tmp_path):
     assert {int(run) for run in (tmp_path / "runs.txt").read_text().split()} == set(range(2000))
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_call_that_kills_its_workers_ends_poisoned_and_the_rest_of_its_pack_succeeds(app, start):
     numbers = [*range(10), -1, *range(10, 20)]
     results = app.call_many("double", [(number,) for number in numbers])
