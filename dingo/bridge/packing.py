@@ -104,8 +104,8 @@ def pack_size(plan: Plan, seconds: float | None) -> int:
 def _is_plain(plan: Plan) -> bool:
     option, bridge = plan.option, plan.bridge
     return not (
-        plan.asks_for_more or plan.clocked or option.monitor_progress or option.confirm or not option.redeliver or option.headers
-        or option.rate_limit is not None or option.max_concurrency is not None
+        plan.asks_for_more or plan.clocked or option.monitor_progress or option.confirm or not option.redeliver
+        or option.headers or option.rate_limit is not None or option.max_concurrency is not None
         or bridge.hooks.on_publish or bridge.hub.floor <= Level.DEBUG
     )  # fmt: skip
 
