@@ -78,6 +78,7 @@ class RemoteWorker(LocalBridge):
                  when_sent: Callable[[Callable[[], object]], None]) -> None:  # fmt: skip
         super().__init__(config, hub, hooks, send, refresh, lifespan)
         self.carries = True
+        self._room = None  # `max_pending` bounds what callers send
         self._consumer = consumer
         self.named: bool = getattr(consumer, "named", False)
         """Whether there is a queue for each task name."""

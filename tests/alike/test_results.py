@@ -209,6 +209,26 @@ def test_call_many_checks_all_before_it_sends_any(both):
     assert ran == []
 
 
+@pytest.mark.parametrize("when_full", ["raise", "wait"])
+def test_so_many_calls_may_be_pending(own, gate, when_full):
+    both = own(workers=1, max_pending=3, when_full=when_full)
+    hold, task = both.task(gate.enter), both.task(lambda: 1)
+    both.start()
+    held = hold.call()
+    gate.wait()
+    # The running call counts too over a broker, where its caller does not know that it runs.
+    results = [task.call() for _ in range(2 if not both.mode.local else 3)]
+    if when_full == "raise":
+        with pytest.raises(dingo.QueueFull):
+            task.call()
+    else:
+        threading.Timer(0.05, gate.open.set).start()
+        results.append(task.call())
+    gate.open.set()
+    assert held.result(PATIENCE) is None
+    assert [one.result(PATIENCE) for one in results] == [1] * len(results)
+
+
 # -- codes --------------------------------------------------------------------------------------------------------
 
 
