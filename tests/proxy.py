@@ -21,7 +21,7 @@ class Proxy:
         self._doing = threading.Lock()
         self._hears, self._tells = socket.socketpair()
         self._ended = False
-        self._thread = threading.Thread(target=self._forward_all, name="proxy")
+        self._thread = threading.Thread(target=self._forward_all, name="proxy", daemon=True)
         self._thread.start()
 
     def url(self, url: str) -> str:

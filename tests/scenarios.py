@@ -427,7 +427,7 @@ def full_disk(ground: Ground, jobs: int) -> Outcome:
     outcome = Outcome("disk full", ground.kind, faults=1)
     began = time.monotonic()
     disk = ground.place / "disk"
-    with _mounted(disk, "-t", "tmpfs", "-o", "size=2m", "none"):
+    with _mounted(disk, "-t", "tmpfs", "-o", "size=16m", "none"):
         ground.url = f"sqlite:///{disk}/jobs.db"
         worker = ground.start_worker()
         app = ground.app(send_timeout_seconds=PATIENCE)
