@@ -63,8 +63,15 @@ GRACE = 5.0
 # How long any other answer, and a connection, may take (seconds).
 ANSWER_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
+# A lease that was renewed so long ago, and a stream that was written down so long ago, are left alone (seconds).
+FRESH_SECONDS = 2.0
+WRITTEN_FOR = 30.0
+# How long a worker trusts the bell: calls that are due ring none (seconds).
+LOOK = 0.5
 # How often a waiting worker looks for dead ones (seconds).
 REAP_EVERY = 1.0
+# A connection that was not used for so long is looked at before it is used: servers close idle ones (seconds).
+IDLE_SECONDS = 10.0
 # Reports nobody collects are thrown out after this time; a batch may be repeated within it (seconds).
 REPLY_SECONDS = 3600
 # How many tasks are sent with one script.
@@ -100,7 +107,9 @@ end
 
 local function member(id, name) return #id .. ':' .. id .. name end
 
-local known = {}
+-- What streams have been entered into by this script, and whether they are to be written down: their sender may know
+-- that this was done a moment ago.
+local known, registers = {}, true
 
 -- What is known of the calls of an id is one string, a record for each name of a letter and what belongs to it:
 -- `wENTRY STREAM` of one that waits or runs, `lPREFIX` of one that waits for its time, `eFRAME` of one that ended.
@@ -197,8 +206,10 @@ local function put(is_new, prefix, lane, priority, due, time, id, name, data, ma
     local rank = (9 - priority) * 2
     if lane == 'tasks' then rank = rank + 1 end
     redis.call('ZADD', prefix .. 'levels', rank, stream)
-    redis.call('SADD', prefix .. 'streams', stream)
-    redis.call('SADD', 'dingo:queues', prefix)
+    if registers then
+      redis.call('SADD', prefix .. 'streams', stream)
+      redis.call('SADD', 'dingo:queues', prefix)
+    end
   end
   return true
 end
@@ -300,18 +311,21 @@ class Script:
 
 
 _SEND = Script("""
--- ARGV: producer, number of this batch, then groups: prefix, priority, name, how many, then due, id, data of each
+-- ARGV: producer, number of this batch, 1 if it may have been sent before, then groups: prefix, priority, 1 if its
+-- stream is to be written down, name, how many, then due, id, data of each
 local sent = 'dingo:sent:' .. ARGV[1]
-if tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return 0 end
+if ARGV[3] == '1' and tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', sent, ARGV[2], 'EX', REPLY_SECONDS)
-local time, at, rung = clock(), 3, {}
+local time, at, rung = nil, 4, {}
 while at <= #ARGV do
-  local prefix, priority, name, count = unpack(ARGV, at, at + 3)
-  at = at + 4
+  local prefix, priority, new, name, count = unpack(ARGV, at, at + 4)
+  at = at + 5
+  registers = new == '1'
   for _ = 1, tonumber(count) do
-    if put(true, prefix, 'tasks', priority, ARGV[at], time, ARGV[at + 1], name, ARGV[at + 2], '') then
-      rung[prefix] = true
-    end
+    local due = ARGV[at]
+    if due ~= '' then time = time or clock() end
+    local id, data = ARGV[at + 1], ARGV[at + 2]
+    if put(true, prefix, 'tasks', priority, due, time, id, name, data, '') then rung[prefix] = true end
     at = at + 3
   end
 end
@@ -320,12 +334,18 @@ return 1
 """)
 
 _CLAIM = Script("""
--- ARGV: owner, lease, room, then the prefixes. Returns how long until something is due (ms), and what was claimed.
+-- ARGV: owner, lease ('' if it was renewed a moment ago), room, then the prefixes. Returns how long until something is
+-- due (ms), and what was claimed.
 go_on_without_memory()
 local owner, room, time = ARGV[1], tonumber(ARGV[3]), clock()
-redis.call('ZADD', 'dingo:workers', 'NX', time + ARGV[2], owner)
+if ARGV[2] ~= '' then redis.call('ZADD', 'dingo:workers', 'NX', time + ARGV[2], owner) end
 
+local function first_due(prefix) return redis.call('ZRANGE', prefix .. 'later', 0, 0, 'WITHSCORES')[2] end
+
+-- Puts what is due into its stream. Returns when the next is due, if there is any.
 local function promote(prefix)
+  local first = first_due(prefix)
+  if not first or tonumber(first) > time then return first end
   local due = redis.call('ZRANGEBYSCORE', prefix .. 'later', '-inf', time, 'LIMIT', 0, 500)
   for _, one in ipairs(due) do
     local held = redis.call('HGET', prefix .. 'held', one)
@@ -338,6 +358,7 @@ local function promote(prefix)
       put(false, prefix, 'tasks', priority, '', time, id, name, data, string.sub(held, 3, 2 + length))
     end
   end
+  return first_due(prefix)
 end
 
 local function read(stream)
@@ -353,17 +374,19 @@ end
 local wait, claimed = -1, {}
 for at = 4, #ARGV do
   local prefix = ARGV[at]
-  promote(prefix)
+  local next, left_over = promote(prefix), false
   for _, stream in ipairs(redis.call('ZRANGE', prefix .. 'levels', 0, -1)) do
-    if room <= 0 then break end
+    if room <= 0 then
+      left_over = true
+      break
+    end
     local got = read(stream)
     local count = got and #got[2] or 0
     if count > 0 then claimed[#claimed + 1] = got end
-    if count < room then redis.call('ZREM', prefix .. 'levels', stream) end
+    if count < room then redis.call('ZREM', prefix .. 'levels', stream) else left_over = true end
     room = room - count
   end
-  if redis.call('EXISTS', prefix .. 'levels') == 1 then ring(prefix) else redis.call('DEL', prefix .. 'bell') end
-  local next = redis.call('ZRANGE', prefix .. 'later', 0, 0, 'WITHSCORES')[2]
+  if left_over then ring(prefix) else redis.call('DEL', prefix .. 'bell') end
   if next then
     local left = math.max(1, math.ceil((next - time) * 1000))
     if wait < 0 or left < wait then wait = left end
@@ -374,7 +397,8 @@ return {wait, claimed}
 
 _FINISH = Script("""
 -- Settles what ended with one report each, the most of all.
--- ARGV: groups: stream, name, reply, keep, the reports as a pack, how many, then entry, id, report of each
+-- ARGV: groups: stream, name, reply, keep, the reports as a pack, 1 if the time of who collects them is to be renewed,
+-- how many, then entry, id, report of each
 go_on_without_memory()
 local at, before, stale = 1, 0, {}
 
@@ -404,8 +428,8 @@ local function given_away(stream, entries)
 end
 
 while at <= #ARGV do
-  local stream, name, reply, keep, pack, count = unpack(ARGV, at, at + 5)
-  count, at = tonumber(count), at + 6
+  local stream, name, reply, keep, pack, renews, count = unpack(ARGV, at, at + 6)
+  count, at = tonumber(count), at + 7
   local entries, gone = {}, {}
   for index = 1, count do entries[index] = ARGV[at + 3 * index - 3] end
   if redis.call('XACK', stream, 'dingo', unpack(entries)) < count then
@@ -423,8 +447,11 @@ while at <= #ARGV do
     at = at + 3
   end
   if reply ~= '' and pack ~= '' then
-    redis.call('XADD', 'dingo:reply:' .. reply, '*', 'p', pack)
-    redis.call('EXPIRE', 'dingo:reply:' .. reply, REPLY_SECONDS)
+    local box = 'dingo:reply:' .. reply
+    if renews == '1' or not redis.call('XADD', box, 'NOMKSTREAM', '*', 'p', pack) then
+      redis.call('XADD', box, '*', 'p', pack)
+      redis.call('EXPIRE', box, REPLY_SECONDS)
+    end
   end
   before = before + count
 end
@@ -608,6 +635,8 @@ class Server:
         # A claim that is done again would leave the first one's tasks with nobody.
         self.pool.connection_kwargs.update(decode_responses=False, protocol=2, retry=Retry(NoBackoff(), 0))
         self.client: Any = redis.Redis(connection_pool=self.pool)
+        self._free: list[tuple[Any, float]] = []  # connections that nobody uses, and since when
+        self._process = os.getpid()
         self.started: str | None = None
         """Which start of the server this is, where it may be asked."""
 
@@ -658,20 +687,65 @@ class Server:
     def do(self, *command: Any) -> Any:
         """Carry out one command. Raises BrokerUnavailable."""
         with self.errors():
-            return self.client.execute_command(*command)
+            return self._talk(*command)
 
     def run(self, script: Script, arguments: Sequence[Any]) -> Any:
         """Carry out a script. Raises BrokerUnavailable."""
         with self.errors():
             try:
-                return self.client.execute_command("EVALSHA", script.digest, 0, *arguments)
+                return self._talk("EVALSHA", script.digest, 0, *arguments)
             except redis.exceptions.NoScriptError:
-                return self.client.execute_command("EVAL", script.text, 0, *arguments)
+                return self._talk("EVAL", script.text, 0, *arguments)
+
+    def _talk(self, *command: Any) -> Any:
+        """Carry out one command on a connection that nobody else uses meanwhile.
+
+        The client's own way does the same with a good deal around it that nothing here needs, and that would take
+        longer than the server does.
+        """
+        connection = self._connect()
+        try:
+            connection.send_command(*command)
+            answer = connection.read_response()
+        except redis.ResponseError:  # it is the server's answer: the connection is as good as before
+            self._free.append((connection, monotonic()))
+            raise
+        except BaseException:
+            with contextlib.suppress(redis.RedisError, OSError):
+                connection.disconnect()
+            raise
+        self._free.append((connection, monotonic()))
+        return answer
+
+    def _connect(self) -> Any:
+        """Return a connection: the one that was used last, unless the server has closed it meanwhile."""
+        if self._process != os.getpid():  # in the child of a fork they are the parent's
+            self._process, self._free = os.getpid(), []
+        try:
+            connection, used = self._free.pop()
+        except IndexError:
+            connection = self.pool.connection_class(**self.pool.connection_kwargs)
+        else:
+            if monotonic() - used > IDLE_SECONDS and _is_closed(connection):
+                connection.disconnect()
+        if not connection.is_connected:
+            connection.connect()
+        return connection
 
     def close(self) -> None:
         """Close the connections."""
         with contextlib.suppress(redis.RedisError, OSError):
             self.pool.disconnect()
+            while self._free:
+                self._free.pop()[0].disconnect()
+
+
+def _is_closed(connection: Any) -> bool:
+    """Whether the server has closed a connection on which nothing is asked."""
+    try:
+        return bool(connection.can_read(0))
+    except (redis.RedisError, OSError):
+        return True
 
 
 WOKEN: Any = object()
@@ -816,6 +890,7 @@ class RedisProducer:
         self._name = os.urandom(12).hex()
         self._unsure: list[tuple[str, str]] = []
         self._first = self._next = 1
+        self._written: dict[tuple[str, int], float] = {}  # when the stream of a queue and priority was written down
 
     def open(self, emit: Callable[..., None]) -> None:
         """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
@@ -829,26 +904,38 @@ class RedisProducer:
         if not envelopes:
             return
         calls = [(one.name, one.id) for one in envelopes]
-        if self._unsure != calls:
+        again = self._unsure == calls
+        if again:
+            self._written.clear()
+        else:
             self._unsure, self._first = calls, self._next
         for index, at in enumerate(range(0, len(envelopes), SEND_AT_ONCE)):
-            self._send(self._first + index, envelopes[at : at + SEND_AT_ONCE])
+            self._send(self._first + index, envelopes[at : at + SEND_AT_ONCE], again=again)
         self._unsure = []
 
-    def _send(self, number: int, envelopes: Sequence[Envelope]) -> None:
+    def _send(self, number: int, envelopes: Sequence[Envelope], *, again: bool) -> None:
         self._next = max(self._next, number + 1)
         # The child of a fork is another producer.
-        arguments: list[Any] = [f"{self._name}.{os.getpid()}", number]
+        arguments: list[Any] = [f"{self._name}.{os.getpid()}", number, "1" if again else ""]
         group: tuple[str, int, str] | None = None
         count_at = 0
         for one in envelopes:
             if group != (one.queue, one.priority, one.name):
                 group = (one.queue, one.priority, one.name)
-                arguments += (_prefix(one.queue), one.priority, one.name, 0)
+                new = self._is_to_be_written(one.queue, one.priority)
+                arguments += (_prefix(one.queue), one.priority, new, one.name, 0)
                 count_at = len(arguments) - 1
             arguments[count_at] += 1
             arguments += ("" if one.due is None else repr(one.due), one.id, _data(one, one.frame))
         self._server.run(_SEND, arguments)
+
+    def _is_to_be_written(self, queue: str, priority: int) -> str:
+        """Return "1" where the stream is to be written down: the first time, and from time to time."""
+        now = monotonic()
+        if now - self._written.get((queue, priority), -WRITTEN_FOR) < WRITTEN_FOR:
+            return ""
+        self._written[queue, priority] = now
+        return "1"
 
     def close(self) -> None:
         """Close the connection."""
@@ -879,6 +966,10 @@ class RedisWorker:
         self._started: set[tuple[bytes, bytes]] = set()
         self._unsure: set[tuple[bytes, bytes]] = set()
         self._lost_claim = False
+        self._tended = -FRESH_SECONDS  # when the lease was renewed (time.monotonic)
+        self._renewed: dict[str, float] = {}  # when the time of who collects reports was, by address
+        self._dry: frozenset[str] | None = None  # the queues that were empty when they were last looked at
+        self._look_at = 0.0  # when they are to be looked at again: something may be due then (time.monotonic)
         self._settled_in()
         self._line = Line(self._server)
         self.tend()
@@ -896,15 +987,29 @@ class RedisWorker:
         try:
             while True:
                 self._reap()
-                claimed, due_in = self._claim_now(queues, room) if wanted else ([], None)
-                left = until - monotonic()
-                if claimed or left <= 0:
+                claimed = self._claim_anything(queues, room) if wanted else []
+                now = monotonic()
+                if claimed or now >= until:
                     return claimed
-                if self._rest(queues if wanted else (), min(left, due_in or left)) is WOKEN:
+                answer = self._rest(queues if wanted else (), min(until, self._look_at if wanted else until) - now)
+                if answer is WOKEN:
                     return []
+                if answer is not None:
+                    self._dry = None
         except BrokerUnavailable:
+            self._dry = None
             self._settled_in()
             raise
+
+    def _claim_anything(self, queues: Sequence[str], room: int) -> list[Delivery]:
+        """Claim what there is. What was empty is not looked at again until a bell rings, or for a while."""
+        now = monotonic()
+        if self._dry == (asked := frozenset(queues)) and now < self._look_at:
+            return []
+        claimed, due_in = self._claim_now(queues, room)
+        self._dry = asked if len(claimed) < room else None
+        self._look_at = now + min(LOOK, due_in or LOOK)
+        return claimed
 
     def _claim_now(self, queues: Sequence[str], room: int) -> tuple[list[Delivery], float | None]:
         """Return what there is to claim, and in how many seconds something is due."""
@@ -912,7 +1017,8 @@ class RedisWorker:
             kept = [_place(token) for token in self._held.values()]
             self._server.run(_RELEASE, [self.owner, 0, *kept])
         self._lost_claim = True
-        wait, streams = self._server.run(_CLAIM, [self.owner, self._lease, room, *map(_prefix, queues)])
+        lease = "" if monotonic() - self._tended < FRESH_SECONDS else self._lease
+        wait, streams = self._server.run(_CLAIM, [self.owner, lease, room, *map(_prefix, queues)])
         self._lost_claim = False
         claimed: list[Delivery] = []
         for stream, entries in streams:
@@ -991,11 +1097,22 @@ class RedisWorker:
         for (stream, name, reply, keep), group in groups.items():
             frames = [one.reports[0].frame for one in group]
             milliseconds = int(keep * 1000)
-            arguments += (stream, name, reply, milliseconds if milliseconds > 0 else "", pack(frames), len(group))
+            keep_for = milliseconds if milliseconds > 0 else ""
+            arguments += (stream, name, reply, keep_for, pack(frames), self._renews(reply), len(group))
             for one, frame in zip(group, frames, strict=True):
                 arguments += (one.delivery.token[1], one.delivery.envelope.id, frame)
             order += group
         return [order[index] for index in self._server.run(_FINISH, arguments)]
+
+    def _renews(self, reply: str) -> str:
+        """Return "1" where the time is to be renewed for which reports wait for who collects them."""
+        now = monotonic()
+        if now - self._renewed.get(reply, -REPLY_SECONDS) < REPLY_SECONDS / 6:
+            return ""
+        if len(self._renewed) > _PAGE:
+            self._renewed.clear()
+        self._renewed[reply] = now
+        return "1"
 
     def _settle_others(self, settlements: list[Settlement]) -> list[Settlement]:
         arguments: list[Any] = [self.owner]
@@ -1057,7 +1174,9 @@ class RedisWorker:
         with self._tend_lock:
             if self._line is None:
                 return []
+            now = monotonic()
             asked = set(self._server.run(_TEND, [self.owner, self._lease, *self._let_go]))
+            self._tended = now
             stops = self._stops.copy()
             held = self._held.copy() if asked or stops else {}
             unknown = asked - {_place(token) for token in held.values()}
