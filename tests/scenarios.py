@@ -262,13 +262,13 @@ def drop_connections(ground: Ground, times: int) -> Outcome:
         for drop in range(times + 1):
             results += [app.call("double", number) for number in range(len(results), len(results) + 5)]
             outcome.expect(results[-1].wait(PATIENCE), f"no result after drop {drop}")
-            if drop == times // 10:
+            if drop == times // 2:  # by now every thread that is started when it is needed first has been
                 before = _settled_census(lambda: None)
             if drop < times:
                 proxy.cut()
         after = _settled_census(lambda before=before: before)
         outcome.expect(after <= before, f"descriptors, threads {before} before and {after} after")
-        outcome.figures = f"descriptors, threads: {before} after a tenth, {after} at the end"
+        outcome.figures = f"descriptors, threads: {before} half-way, {after} at the end"
         count(outcome, ground, results)
     finally:
         serving.close(5)

@@ -66,7 +66,7 @@ def test_a_frozen_workers_late_reports_change_nothing(ground):
 
 
 def test_a_worker_takes_only_what_it_knows_and_leaves_the_rest_without_a_hot_loop(make_ground):
-    withstood(scenarios.two_versions(make_ground("sqlite"), 5, 1.0))
+    withstood(scenarios.two_versions(make_ground("sqlite"), 3, 0.5))
 
 
 # -- servers and networks ------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_a_black_hole_is_noticed_and_all_goes_on_when_it_opens(server_ground, wh
 
 
 def test_lost_connections_leave_nothing_behind(server_ground):
-    withstood(scenarios.drop_connections(server_ground, 20))
+    withstood(scenarios.drop_connections(server_ground, 12))
 
 
 def test_calls_that_a_redis_has_lost_with_its_memory_are_sent_again(make_ground):
