@@ -9,6 +9,7 @@ One thread owns the producer and one the store; callers never wait for the netwo
 
 from __future__ import annotations
 
+import itertools
 import threading
 from _queue import SimpleQueue
 from dataclasses import replace
@@ -148,6 +149,8 @@ class RemoteCaller:
         self._room = threading.Condition()
         self._waiters = 0  # how many callers wait for room
         self._in_packs = 0  # how many calls there are in packs beyond the packs themselves
+        self._ignored = self._ignored_sent = 0  # how many calls that nobody waits for were taken, and sent
+        self._ignored_numbers = itertools.count(1)
         self._seconds: dict[str, float] = {}  # how long calls of a task take, by its name, as workers say
         self._returns = Returns()
         self._pool = _Line()
@@ -264,7 +267,7 @@ class RemoteCaller:
     def _depart(self, job: Job) -> Result[Any]:
         plan = job._plan
         option = plan.option
-        ignored = option.ignore_report or self._store is None
+        ignored = self._is_ignored(job)
         if self.hooks.on_publish:
             self.hooks.run("on_publish", Context(job))
         envelope = self.codec.envelope(job, reply="" if ignored else self.reply)
@@ -274,7 +277,9 @@ class RemoteCaller:
                 f"{self._most_bytes} (Config.max_message_bytes, or what the broker takes): send a reference to large "
                 "data instead"
             )
-        if not ignored and self._pending.setdefault(job.id, job) is not job:
+        if ignored:
+            self._ignored = next(self._ignored_numbers)
+        elif self._pending.setdefault(job.id, job) is not job:
             raise BadOption(f"id {job.id!r} belongs to a call that has not ended: choose another")
         if option.monitor_progress:
             job.mark_sent()
@@ -286,6 +291,10 @@ class RemoteCaller:
         if option.confirm:
             self._confirm(job)
         return IgnoredResult(job) if ignored else job  # type: ignore[return-value]
+
+    def _is_ignored(self, job: Job | PackedCalls) -> bool:
+        """Whether nobody waits for its report."""
+        return job._plan.option.ignore_report or self._store is None
 
     def _check_possible(self, plan: Plan) -> None:
         option = plan.option
@@ -310,16 +319,23 @@ class RemoteCaller:
             )
 
     def _take_room(self) -> None:
-        if len(self._pending) + self._in_packs < self._limit:
+        if self._crowd() < self._limit:
             return
         if self.config.when_full == "raise":
-            raise QueueFull(f'{self._limit} calls (max_pending) have not ended: wait for some, or set when_full="wait"')
+            raise QueueFull(
+                f"{self._limit} calls (max_pending) have not ended, or have not been sent where their reports are "
+                'ignored: wait for some, or set when_full="wait"'
+            )
         with away(), self._room:
             self._waiters += 1
             try:
-                self._room.wait_for(lambda: len(self._pending) + self._in_packs < self._limit or self.closed)
+                self._room.wait_for(lambda: self._crowd() < self._limit or self.closed)
             finally:
                 self._waiters -= 1
+
+    def _crowd(self) -> int:
+        """How many calls this process holds."""
+        return len(self._pending) + self._in_packs + self._ignored - self._ignored_sent
 
     def _withdraw(self, job: Job) -> None:
         if job.start() is not None:
@@ -358,12 +374,20 @@ class RemoteCaller:
             if calls:
                 self._send(calls)
                 self.under_way = []
+                if self._ignored != self._ignored_sent:
+                    self._let_ignored_go(calls)
                 if len(calls) >= BURST and not self._line.empty():
                     sleep(BURST_NAP)
             for event in events:
                 event.set()
             if end:
                 return
+
+    def _let_ignored_go(self, calls: list[Departing]) -> None:
+        self._ignored_sent += sum(self._is_ignored(job) for job, _ in calls)
+        if self._waiters:
+            with self._room:
+                self._room.notify_all()
 
     def _next_batch(self) -> tuple[list[Departing], list[threading.Event | _Passing], bool]:
         calls = self.under_way = []
@@ -404,7 +428,7 @@ class RemoteCaller:
             else:
                 self._sending.over()
                 if self._sent is not None:
-                    self._sent.note(calls)
+                    self._sent.note(one for one in calls if not self._is_ignored(one[0]))
                 if self._expect is not None:
                     self._expect()
                 if self._unique.unsent:
@@ -430,7 +454,8 @@ class RemoteCaller:
         if found is None:
             self._forget_member(job)
         elif isinstance(found, PackedCalls):
-            self._in_packs -= len(found.jobs) - 1
+            with self._room:
+                self._in_packs -= len(found.jobs) - 1
         if self._sent is not None:
             self._sent.drop(job._id or "")
         if self._waiters:  # who comes later looks at `_pending` after having made itself known

@@ -225,6 +225,20 @@ def test_signed_packs_are_read_and_answered(own, packing):
     assert [result.result(PATIENCE) for result in results] == list(range(1, 11))
 
 
+def test_ignored_calls_are_bounded_too_and_forgotten_when_they_are_sent(own):
+    both, ran = own(max_pending=10, when_full="wait"), threading.Semaphore(0)
+    task = both.task(lambda: ran.release())
+    both.start()
+    for _ in range(100):
+        task.options(ignore_report=True).call()
+    for _ in range(100):
+        assert ran.acquire(timeout=PATIENCE)
+    assert both.caller.flush(PATIENCE)
+    bridge = both.caller._opened()
+    assert bridge._crowd() == 0
+    assert bridge._sent is None or not bridge._sent._calls
+
+
 def test_max_pending_counts_the_calls_and_not_the_packs(own, packing):
     both = own(max_pending=10)
     task = packing(both, both.task(lambda: None))
