@@ -332,7 +332,7 @@ def two_versions(ground: Ground, jobs: int, seconds: float) -> Outcome:
     outcome.expect(spent < 0.3, f"a hot loop: {spent:.2f} of a core")
     outcome.expect(app.call("old", 2).wait(PATIENCE), "the worker does not do what it knows any more")
     ground.start_worker(module="new")
-    count(outcome, ground, results)
+    count(outcome, ground, results, 3 * PATIENCE)  # the older one still takes its turns
     outcome.seconds = time.monotonic() - began
     return outcome
 

@@ -62,7 +62,7 @@ LEAVING = 2.0
 # A task whose worker died this often while it ran is not run again.
 POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
-PARK_FIRST, PARK_MOST = 0.5, 30.0
+PARK_FIRST, PARK_MOST = 0.5, 10.0
 
 _SUCCESS = Status.SUCCESS
 

@@ -66,6 +66,9 @@ REPLY_EXPIRES = 3600.0
 # How long the recorded start of a task whose worker died stays with the dead (seconds).
 HOLD_TTL = 1.0
 HOLD_EXPIRES = 120.0
+# RabbitMQ 3.10 writes down some seconds late that a queue was made: killed before, it forgets the queue and what is in
+# it. A server that has just come back may go again, so nothing is moved to a new queue so soon (seconds).
+HOLD_SETTLES = 3.0
 # RabbitMQ closes the channel of who keeps a task longer than its `consumer_timeout` (30 minutes, if nobody set it),
 # so a task is delivered anew before that (seconds). Nothing tells the limit but breaking it: a probe does that, and
 # meanwhile proves that more than its age, less what lies between two looks of the server, is allowed.
@@ -860,6 +863,8 @@ class AmqpWorker(_Part):
         self._held: dict[tuple[str, str], _Claim] = {}
         self._allowed: float | None = None
         self._astray: set[str] = set()
+        self._connected_before = False
+        self._hold_from = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -884,7 +889,9 @@ class AmqpWorker(_Part):
 
     def _connect(self) -> Link:
         self._forget()
+        self._hold_from = monotonic() + HOLD_SETTLES if self._connected_before else 0.0
         link = super()._connect()
+        self._connected_before = True
         link.allowed = self._allowed
         self._astray = {one.envelope.queue for one in self._held.values()}
         return link
@@ -1128,6 +1135,8 @@ class AmqpWorker(_Part):
                 self._numbers += 1
                 serials[self._numbers] = claim
                 messages.append(self._held_copy(link, claim, self._numbers))
+            while (left := self._hold_from - monotonic()) > 0:
+                link.pump(left)
             link.publish(messages)
             until = monotonic() + PATIENCE
             self._sort(link)
