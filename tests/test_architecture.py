@@ -18,7 +18,7 @@ DOORS = {
     "msgpack": {"marshaller/msgpack.py"},
     "yaml": {"config.py"},
     "pytest": {"testing/plugin.py", "testing/suites.py"},
-    "redis": {"kombu/redis.py"},
+    "redis": {"kombu/redis/server.py", "kombu/redis/line.py"},
     "amqp": {"kombu/amqp.py"},
     "kombu": {"kombu/stock.py", "kombu/filesystem.py", "kombu/transports.py"},
     "sqlalchemy": {"store/sql.py", "store/postgresql.py", "store/mysql.py"},

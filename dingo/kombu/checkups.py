@@ -112,7 +112,7 @@ def _clock(server: float, before: float) -> Finding:
 
 
 def _redis(url: str, config: Config, queues: Iterable[str]) -> Iterator[Finding]:
-    from dingo.kombu.redis import Server  # noqa: PLC0415 - on demand
+    from dingo.kombu.redis.server import Server  # noqa: PLC0415 - on demand
 
     server = Server(url, config.connect_timeout_seconds)
     try:
@@ -155,7 +155,7 @@ def _redis_queue(server: Any, queue: str) -> Finding:
 
 
 def _clean_redis(url: str, queue: str, config: Config) -> None:
-    from dingo.kombu.redis import Server  # noqa: PLC0415 - on demand
+    from dingo.kombu.redis.server import Server  # noqa: PLC0415 - on demand
 
     server = Server(url, config.connect_timeout_seconds)
     prefix = f"dingo:{{{queue}}}:"

@@ -90,7 +90,7 @@ class _RedisBindings(_Bindings):
     """A set for each exchange."""
 
     def __init__(self, url: str) -> None:
-        from dingo.kombu.redis import Server  # noqa: PLC0415 - on demand
+        from dingo.kombu.redis.server import Server  # noqa: PLC0415 - on demand
 
         self._server = Server(url)
 

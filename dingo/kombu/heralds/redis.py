@@ -12,7 +12,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dingo.errors import BrokerUnavailable
-from dingo.kombu.redis import Script, Server
+from dingo.kombu.redis.scripts import Script
+from dingo.kombu.redis.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

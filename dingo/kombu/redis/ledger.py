@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.bridge.ledger import BURST, HELD_SHARE, HORIZON, SOON, STEP_LEAST, STEP_MOST
 from dingo.contracts import Wait
-from dingo.kombu.redis import Script
+from dingo.kombu.redis.scripts import Script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dingo.contracts import Place, UniqueCall
-    from dingo.kombu.redis import Server
+    from dingo.kombu.redis.server import Server
 
 _EXCHANGE = Script(
     f"""
