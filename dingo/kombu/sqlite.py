@@ -173,6 +173,11 @@ class Bell:
             except BlockingIOError:
                 return
 
+    def ring(self) -> None:
+        """Wake who waits for it, from another thread."""
+        with contextlib.suppress(BlockingIOError):  # rung often enough already
+            self._socket.sendto(b"!", str(self._path))
+
     def close(self) -> None:
         """Take it down."""
         self._socket.close()
@@ -591,8 +596,10 @@ class SqliteStore:
             self._bell.wait(min(LOOK, left))
 
     def wake(self) -> None:
-        """Make a waiting `collect` return, at the latest when it looks by itself."""
+        """Make a waiting `collect` return."""
         self._woken = True
+        if self._bell is not None:
+            self._bell.ring()
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[sqlite3.Connection]:
