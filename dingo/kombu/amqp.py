@@ -69,6 +69,8 @@ HOLD_EXPIRES = 120.0
 # RabbitMQ 3.10 writes down some seconds late that a queue was made: killed before, it forgets the queue and what is in
 # it. A server that has just come back may go again, so nothing is moved to a new queue so soon (seconds).
 HOLD_SETTLES = 3.0
+# For how long after an outage tasks come that went back with a connection, whether their worker lives or not (seconds).
+FORGIVES = 30.0
 # RabbitMQ closes the channel of who keeps a task longer than its `consumer_timeout` (30 minutes, if nobody set it),
 # so a task is delivered anew before that (seconds). Nothing tells the limit but breaking it: a probe does that, and
 # meanwhile proves that more than its age, less what lies between two looks of the server, is allowed.
@@ -864,7 +866,8 @@ class AmqpWorker(_Part):
         self._allowed: float | None = None
         self._astray: set[str] = set()
         self._connected_before = False
-        self._hold_from = 0.0
+        self._hold_from = self._forgives_until = 0.0
+        self._settled: set[str] = set()  # the consumers that have had something new since the connection was made
         self._forget()
 
     def _forget(self) -> None:
@@ -890,6 +893,8 @@ class AmqpWorker(_Part):
     def _connect(self) -> Link:
         self._forget()
         self._hold_from = monotonic() + HOLD_SETTLES if self._connected_before else 0.0
+        self._forgives_until = monotonic() + FORGIVES if self._connected_before else 0.0
+        self._settled.clear()
         link = super()._connect()
         self._connected_before = True
         link.allowed = self._allowed
@@ -936,7 +941,7 @@ class AmqpWorker(_Part):
             if place is None:
                 self._returned[_count(message, _SERIAL)] = message.tag
                 continue
-            delivery = _delivery(link, message, *place)
+            delivery = _delivery(link, message, *place, forgiven=self._forgives(message))
             if not self._is_new(link, delivery):
                 continue
             due = _count(message, _DUE) / 1000
@@ -947,6 +952,16 @@ class AmqpWorker(_Part):
         if early:
             link.publish([_task(link, one.envelope, due=due, starts=one.starts) for one, due in early])
             link.ack([one.token.tag for one, _ in early])
+
+    def _forgives(self, message: _Message) -> bool:
+        """Whether that a task was delivered before is no sign that a worker died: after an outage it says nothing.
+
+        What went back to a queue with a connection comes first, so this ends with the first that is new.
+        """
+        if not message.redelivered:
+            self._settled.add(message.consumer)
+            return False
+        return monotonic() < self._forgives_until and message.consumer not in self._settled
 
     def _is_new(self, link: Link, delivery: Delivery) -> bool:
         """Whether this worker does not hold that task already: from a lost connection, or since it was sent twice."""
@@ -1208,9 +1223,9 @@ def _key(envelope: Envelope) -> tuple[str, str]:
     return envelope.name, envelope.id
 
 
-def _delivery(link: Link, message: _Message, queue: str, priority: int) -> Delivery:
+def _delivery(link: Link, message: _Message, queue: str, priority: int, *, forgiven: bool) -> Delivery:
     starts = _count(message, _STARTS)
-    suspect = message.redelivered or _SUSPECT in message.headers
+    suspect = (message.redelivered and not forgiven) or _SUSPECT in message.headers
     envelope = Envelope(queue, message.id, message.name, message.body, priority, None, message.reply)
     return Delivery(envelope, _Claim(link, message.tag, envelope, monotonic(), suspect, starts), suspect, starts)
 

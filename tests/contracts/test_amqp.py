@@ -117,7 +117,15 @@ class TestAmqp(BrokerSuite):
         worker._drop()
         late = Settlement(delivery)
         assert worker.settle([late]) == [late]
-        assert self.claim(worker)[0].suspect
+
+    def test_what_comes_back_to_a_worker_after_an_outage_is_no_suspect(self, parts):
+        """It went back with a connection: that says nothing of its worker."""
+        parts("producer").send([envelope("1")])
+        worker = parts("worker")
+        (before,) = self.claim(worker)
+        worker._drop()
+        (again,) = self.claim(worker)
+        assert (again.envelope.id, again.suspect) == (before.envelope.id, False)
 
     def test_what_was_fetched_in_vain_goes_to_another_worker(self, parts, monkeypatch):
         """A worker that became slow does not keep others from working."""
