@@ -124,6 +124,7 @@ class TestAmqp(BrokerSuite):
         worker = parts("worker")
         (before,) = self.claim(worker)
         worker._drop()
+        worker.settle([Settlement(before)])  # too late: what it claimed is somebody else's, or its own anew
         (again,) = self.claim(worker)
         assert (again.envelope.id, again.suspect) == (before.envelope.id, False)
 
