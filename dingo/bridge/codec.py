@@ -23,7 +23,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingo.bridge import travel
-from dingo.bridge.short import report_begin, report_tail, short_ways
+from dingo.bridge.short import PLANS_MOST, report_begin, report_tail, short_ways
 from dingo.components import key_of
 from dingo.contracts import Envelope, ReportEnvelope
 from dingo.errors import BadArguments, BadMessage, BadReturn
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 # The fields of a header that ask for nothing more than running the function.
 PLAIN_HEADER = frozenset({"v", "id", "n", "m", "rm", "r", "t", "o", "p", "k"})
-# Plans of single calls come and go: what is known of them is forgotten when it is of so many.
-_MOST = 1000
 # What the header of a call leaves free for trying it again (bytes), and how much is said there of each earlier error:
 # the first of these lengths (characters) that there is room for.
 _ROOM = 2048
@@ -178,7 +176,7 @@ class Codec:
             return way
         queue = plan.option.queue or self._config.queue
         way = Outgoing(plan, reply, queue_of(queue, plan.name) if self._named else queue)
-        if len(self._outgoing) >= _MOST:
+        if len(self._outgoing) >= PLANS_MOST:
             self._outgoing.clear()
         self._outgoing[id(plan)] = way
         return way

@@ -32,7 +32,7 @@ _PLAIN_END = re.compile(rb'([0-9A-Za-z]+)","t":[0-9]{1,12}\.[0-9]{1,9}\}\n')
 _REPORT_BEGIN = f'{{"v":{WIRE_VERSION},"id":'.encode()
 _ID_AT = len(_REPORT_BEGIN) + 1
 # Plans of single calls come and go: what is known of them is forgotten when it is of so many.
-_MOST = 1000
+PLANS_MOST = 1000
 
 
 def short_ways(marshaller: Any, plan: Plan) -> ShortWays | None:
@@ -108,7 +108,7 @@ class Known:
         """Remember a kind, if nothing but the id and the time of sending follows that begin in a header."""
         at = frame.find(_HEAD_END)
         if at > 0 and _PLAIN_END.match(frame, at + len(_HEAD_END)):
-            if len(self._by_begin) >= _MOST:
+            if len(self._by_begin) >= PLANS_MOST:
                 self._by_begin.clear()
             self._by_begin[frame[:at]] = incoming
 
@@ -163,7 +163,7 @@ class Returns:
         """Return what is known of a plan's reports."""
         known = self._by_plan.get(id(plan))
         if known is None or not known.is_for(plan):
-            if len(self._by_plan) >= _MOST:
+            if len(self._by_plan) >= PLANS_MOST:
                 self._by_plan.clear()
             known = self._by_plan[id(plan)] = Returning(plan)
         return known

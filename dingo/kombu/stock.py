@@ -283,11 +283,6 @@ class _Part:
         """The largest frame that fits into a message of this broker; None: it sets no limit."""
         return self._place.traits.max_message_bytes
 
-    @property
-    def largest_report(self) -> int | None:
-        """The same of a report."""
-        return self._place.traits.max_message_bytes
-
     def open(self, emit: Callable[..., None]) -> None:
         """Be ready. The thread that uses it connects."""
         self._emit = emit

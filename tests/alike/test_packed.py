@@ -20,7 +20,7 @@ def packing():
     """Have a caller know that a task is short, as it would after a few calls."""
 
     def know(both, task):
-        both.caller._opened()._learn(task.name, 0.0001)
+        both.caller._opened()._arrivals._learn(task.name, 0.0001)
         return task
 
     return know
@@ -57,12 +57,12 @@ def test_a_task_that_nobody_knows_travels_alone_until_it_has_shown_that_it_is_sh
     assert [result.result(PATIENCE) for result in results] == [1] * 5
     for _ in range(50):  # a call that found a thread at once says how long it took
         assert task.call().result(PATIENCE) == 1
-    assert 0 < both.caller._opened()._seconds[task.name] < PATIENCE
+    assert 0 < both.caller._opened()._arrivals.seconds[task.name] < PATIENCE
 
 
 def test_a_long_task_is_not_packed(both):
     task = both.task(lambda: None)
-    both.caller._opened()._learn(task.name, 1.0)
+    both.caller._opened()._arrivals._learn(task.name, 1.0)
     results = task.call_many([()] * 3)
     assert all(packed.member_of(result.id) is None for result in results)
     assert [result.result(PATIENCE) for result in results] == [None] * 3
@@ -235,7 +235,7 @@ def test_ignored_calls_are_bounded_too_and_forgotten_when_they_are_sent(own):
         assert ran.acquire(timeout=PATIENCE)
     assert both.caller.flush(PATIENCE)
     bridge = both.caller._opened()
-    assert bridge._crowd() == 0
+    assert bridge._open_calls.count() == 0
     assert bridge._sent is None or not bridge._sent._calls
 
 

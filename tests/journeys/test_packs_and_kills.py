@@ -64,7 +64,7 @@ def app(url):
     def double(number: int) -> int:
         raise NotImplementedError
 
-    app._opened()._learn("double", 0.0001)
+    app._opened()._arrivals._learn("double", 0.0001)
     yield app
     app.close(5)
 

@@ -1,0 +1,282 @@
+"""What a caller can ask a broker and its backend: to find, list, cancel and forget calls, and to pause queues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dingo.bridge.arriving import check_belongs
+from dingo.bridge.packing import PackedCalls
+from dingo.bridge.remote_result import RemoteResult
+from dingo.errors import BadMessage, BrokerUnavailable, NotAttached, ResultNotFound
+from dingo.events import Level, Origin
+from dingo.job import Fault
+from dingo.message import packed
+from dingo.message.report import Code, Status
+from dingo.message.signing import unsealed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dingo.aside import Aside
+    from dingo.bridge.arriving import Arrivals
+    from dingo.bridge.codec import Codec
+    from dingo.bridge.open_calls import OpenCalls
+    from dingo.caller.result import Result
+    from dingo.config import Config
+    from dingo.contracts import Ledger, Store, StoredCall
+    from dingo.events import Hub
+    from dingo.job import Job
+    from dingo.plan import Plan
+    from dingo.timer import Timer
+
+# How often one who follows a call of another caller looks (seconds).
+FOLLOW_EVERY = 0.5
+
+
+class Looks:
+    """Answers questions about calls, wherever they were made."""
+
+    def __init__(self, config: Config, hub: Hub, codec: Codec, store: Store | None, open_calls: OpenCalls,
+                 arrivals: Arrivals, forget: Callable[[Job | PackedCalls], None], aside: Aside,
+                 timer: Timer) -> None:  # fmt: skip
+        self.config = config
+        self.closed = False
+        self._hub = hub
+        self._codec = codec
+        self._store = store
+        self._ledger: Ledger | None = getattr(store, "ledger", None)
+        self._open_calls = open_calls
+        self._arrivals = arrivals
+        self._forget = forget
+        self._aside = aside
+        self._timer = timer
+
+    def cancel(self, job: Job) -> bool:
+        """Withdraw a call that has not been sent; ask for any other to be withdrawn or stopped.
+
+        The broker is asked in the background: the final report says what came of it. Raises NotAttached where the
+        Store knows only calls that have ended.
+        """
+        if job._status >= Status.SUCCESS:
+            return False
+        if job.start() is not None:
+            self._forget(job)
+            return job.finish(Status.CANCELLED, _cancelled())
+        if self._store is None or self._apart:
+            raise NotAttached(
+                f"{job.name} {job.id} has been sent, and this app's Store knows only calls that have ended: "
+                "cancelling needs a broker that is its own backend (redis, sqlite)"
+            )
+        member = None if job.id in self._open_calls.by_id else packed.member_of(job.id)
+        self._aside.do(self._try_to_cancel, self._store, job, member)
+        return True
+
+    def _try_to_cancel(self, store: Store, job: Job, member: packed.Member | None) -> None:
+        try:
+            if member is None:
+                withdrawn = store.cancel(job.id, job.name) is True
+            else:
+                withdrawn = self._cancel_in_pack(store, job, member)
+        except BaseException as error:
+            self._hub.emit(
+                Origin.STORE, Level.WARNING, "cancel.failed", f"{job.name} {job.id} could not be cancelled: {error}",
+                {"id": job.id, "name": job.name, "error": error}, error=error,
+            )  # fmt: skip
+            return
+        if withdrawn:
+            self._forget(job)
+            job.finish(Status.CANCELLED, _cancelled())
+
+    def _cancel_in_pack(self, store: Store, job: Job, member: packed.Member) -> bool:
+        """Withdraw one call of a pack. One that runs is as good as done: it ends cancelled, whatever comes of it."""
+        pack = self._open_calls.by_id.get(member.pack)
+        waits = store.fetch(member.pack, job.name)
+        if not isinstance(pack, PackedCalls) or waits is None or waits.state != "waiting":
+            return True
+        if store.cancel(member.pack, job.name) is True:
+            job.finish(Status.CANCELLED, _cancelled())
+            self._forget(pack)
+            pack.scatter()
+        return True
+
+    def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
+        """Attach to a call by its id. Raises ResultNotFound, NotAttached, BadMessage (what is kept of it)."""
+        job = self._open_calls.get(id)
+        if job is not None and job.name in names:
+            return job  # type: ignore[return-value]
+        name = names[0] if len(names) == 1 else None
+        stored = self._fetch(self._asked, id, name)
+        if stored is None:
+            unended = ", or it has not ended (this app's Store knows only calls that have)" if self._apart else ""
+            raise ResultNotFound(
+                f"no call with id {id!r} is known: it never was, or its result is no longer kept{unended}"
+            )
+        if stored.frame is None:
+            return self.attach(plan_of(stored.name), id)
+        job = self.attached(plan_of(stored.name), id)
+        try:
+            self._arrivals.end_as_kept(job, stored.frame)
+        except BadMessage as error:
+            self._arrivals.refuse(error)
+            raise
+        return job
+
+    def attached(self, plan: Plan, id: str) -> RemoteResult:
+        """Return the Result of a call of another caller."""
+        job = RemoteResult(plan, (), None)
+        job._id = id
+        job.start()
+        return job
+
+    def attach(self, plan: Plan, id: str) -> RemoteResult:
+        """Return the same, to be told the end when it comes."""
+        job = self.attached(plan, id)
+        self._aside.do(self._follow, job)
+        return job
+
+    def _fetch(self, store: Store, call_id: str, name: str | None) -> StoredCall | None:
+        """Return what is known of a call: by itself, or in its pack."""
+        stored = store.fetch(call_id, name)
+        if stored is None and (member := packed.member_of(call_id)) is not None:
+            stored = store.fetch(member.pack, name)
+        return stored
+
+    def _follow(self, job: Job, unknown_since: float | None = None) -> None:
+        """Look from time to time whether a call of another caller has ended: its reports go there."""
+        assert self._store is not None
+        if job.ended or self.closed:
+            return
+        try:
+            stored = self._fetch(self._store, job.id, job.name)
+        except BrokerUnavailable:  # the receiver thread meets the same, and tells
+            self._look_again(job, None)
+            return
+        if stored is not None and stored.frame is not None:
+            try:
+                self._arrivals.end_as_kept(job, stored.frame)
+            except BadMessage as error:  # and it is kept: no other will come
+                self._arrivals.refuse(error)
+        elif stored is not None or self._apart:
+            self._look_again(job, None)
+        else:
+            self._wait_to_be_known(job, unknown_since or monotonic())
+
+    def _wait_to_be_known(self, job: Job, unknown_since: float) -> None:
+        """Follow a call that is not in the backend: it may be on its way there; in the end it was withdrawn."""
+        if monotonic() - unknown_since < self.config.send_timeout_seconds:
+            self._look_again(job, unknown_since)
+        else:
+            why = "the backend knows the call no more: it was withdrawn, never sent, or its result was not kept"
+            job.finish(Status.CANCELLED, Fault.saying(Code.CANCELLED, why))
+
+    def _look_again(self, job: Job, unknown_since: float | None) -> None:
+        self._timer.after(FOLLOW_EVERY, partial(self._aside.do, self._follow, job, unknown_since))
+
+    def forget(self, id: str, names: Iterable[str]) -> None:
+        """Delete what is kept of a call. Raises ResultNotFound."""
+        member = packed.member_of(id)
+        ids = (id,) if member is None else (id, member.pack)  # those of a pack are kept, and forgotten, together
+        if not any(self._asked.forget(one, name) for one in ids for name in names):
+            raise ResultNotFound(f"no result of a call with id {id!r} is kept")
+
+    def pending(self, queue: str | None = None) -> list[StoredCall]:
+        """List the calls that wait for a worker. Raises NotAttached where the Store knows only ended ones."""
+        return _unpacked(self._of_broker.calls("waiting", queue))
+
+    def delayed(self, queue: str | None = None) -> list[StoredCall]:
+        """List the calls that wait for their time. Raises NotAttached as `pending` does."""
+        return _unpacked(self._of_broker.calls("delayed", queue))
+
+    def ended(self, status: Status) -> list[StoredCall]:
+        """List the calls that ended so and are kept."""
+        found: list[StoredCall] = []
+        refused: list[BadMessage] = []
+        for one in self._asked.calls("ended", None):
+            try:
+                header = self._open_kept(one)
+            except BadMessage as error:
+                refused.append(error)
+            else:
+                if header.get("s") == status:
+                    found += _unpacked([replace(one, frame=unsealed(one.frame or b""))])
+        if refused:
+            why = f"{len(refused)} results that are kept cannot be read here, the first because it is {refused[0]}"
+            self._arrivals.refuse(BadMessage(why))
+        return found
+
+    def _open_kept(self, call: StoredCall) -> dict[str, Any]:
+        """Return the header of the report that is kept of a call. Raises BadMessage."""
+        header, _ = self._codec.open_report(call.frame or b"")
+        check_belongs(header, call.id, call.name)
+        return header
+
+    def pause(self, queue: str) -> None:
+        """Have all workers start nothing more of a queue. Raises NotAttached, BrokerUnavailable."""
+        self._counting.pause(queue)
+
+    def resume(self, queue: str) -> None:
+        """Have them go on. Raises NotAttached, BrokerUnavailable."""
+        self._counting.resume(queue)
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused. Raises NotAttached, BrokerUnavailable."""
+        return self._counting.paused()
+
+    @property
+    def _counting(self) -> Ledger:
+        if self._ledger is None:
+            raise NotAttached(
+                "pausing needs a backend that all workers can ask: add one, as in "
+                'App(broker, backend="redis://host") or backend="sqlite:///jobs.db"'
+            )
+        return self._ledger
+
+    def purge(self, queue: str) -> int:
+        """Withdraw all calls that wait in a queue; their callers are told, where they are here. Return how many."""
+        calls = [*self._of_broker.calls("waiting", queue), *self._of_broker.calls("delayed", queue)]
+        return sum(self._withdraw_waiting(call) for call in calls)
+
+    def _withdraw_waiting(self, call: StoredCall) -> int:
+        if self._of_broker.cancel(call.id, call.name) is not True:
+            return 0
+        job = self._open_calls.by_id.get(call.id)
+        if job is not None:
+            self._forget(job)
+            job.finish(Status.CANCELLED, _cancelled())
+        return packed.size_of(call.id) or 1
+
+    @property
+    def _asked(self) -> Store:
+        if self._store is None:
+            raise NotAttached("this app has no Store to look into: attach one")
+        return self._store
+
+    @property
+    def _apart(self) -> bool:
+        return bool(getattr(self._store, "apart", False))
+
+    @property
+    def _of_broker(self) -> Store:
+        """The Store, if it knows of calls that have not ended."""
+        if self._apart:
+            raise NotAttached(
+                "this app's Store knows only calls that have ended: to see and purge what waits needs a broker "
+                "that is its own backend (redis, sqlite)"
+            )
+        return self._asked
+
+
+def _unpacked(calls: Iterable[StoredCall]) -> list[StoredCall]:
+    """Put the calls of each pack into its place."""
+    several: list[StoredCall] = []
+    for call in calls:
+        size = packed.size_of(call.id)
+        several += [replace(call, id=packed.member_id(call.id, index)) for index in range(size)] or [call]
+    return several
+
+
+def _cancelled() -> Fault:
+    return Fault.saying(Code.CANCELLED, "the call was cancelled")

@@ -1,0 +1,117 @@
+"""The calls of a process that have not ended, over a broker: single ones, packs, and how many more there may be."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING
+
+from dingo.blocking import away
+from dingo.bridge.packing import PackedCalls
+from dingo.errors import QueueFull
+from dingo.message import packed
+
+if TYPE_CHECKING:
+    from dingo.config import Config
+    from dingo.job import Job
+
+# Over a broker a caller that sends faster than the broker takes would grow for ever.
+MAX_PENDING = 100_000
+
+
+class OpenCalls:
+    """Whoever calls enters them, whoever ends one drops it. Any thread may do either."""
+
+    def __init__(self, config: Config) -> None:
+        self.by_id: dict[str, Job | PackedCalls] = {}
+        """The calls whose reports are waited for; those in a pack stand there by the id of the pack."""
+        self._room = threading.Condition()
+        self._waiters = 0  # how many callers wait for room
+        self._in_packs = 0  # how many calls there are in packs beyond the packs themselves
+        self._ignored = self._ignored_sent = 0  # how many calls that nobody waits for were taken, and sent
+        self._ignored_numbers = itertools.count(1)
+        self._closed = False
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Go by the `max_pending` and `when_full` of a configuration."""
+        self._limit = config.max_pending or MAX_PENDING
+        self._waits = config.when_full != "raise"
+
+    def count(self) -> int:
+        """How many calls this process holds."""
+        return len(self.by_id) + self._in_packs + self._ignored - self._ignored_sent
+
+    def take_room(self) -> None:
+        """Return when there is room for another call. Raises QueueFull."""
+        if self.count() < self._limit:
+            return
+        if not self._waits:
+            raise QueueFull(
+                f"{self._limit} calls (max_pending) have not ended, or have not been sent where their reports are "
+                'ignored: wait for some, or set when_full="wait"'
+            )
+        with away(), self._room:
+            self._waiters += 1
+            try:
+                self._room.wait_for(lambda: self.count() < self._limit or self._closed)
+            finally:
+                self._waiters -= 1
+
+    def enter_pack(self, pack: PackedCalls) -> None:
+        """Hold the calls of a pack."""
+        with self._room:
+            self._in_packs += len(pack.jobs) - 1
+        self.by_id[pack.id] = pack
+
+    def enter_ignored(self) -> None:
+        """Count a call whose report nobody waits for, until it is sent."""
+        self._ignored = next(self._ignored_numbers)
+
+    @property
+    def awaits_sending(self) -> bool:
+        """Whether there are calls whose reports nobody waits for and that have not been sent."""
+        return self._ignored != self._ignored_sent
+
+    def ignored_are_sent(self, count: int) -> None:
+        """Count so many of them no more. For the sender's thread only."""
+        self._ignored_sent += count
+        if self._waiters:
+            with self._room:
+                self._room.notify_all()
+
+    def get(self, call_id: str) -> Job | None:
+        """Return the call of that id, single or in a pack."""
+        job = self.by_id.get(call_id)
+        if job is None and (member := packed.member_of(call_id)) is not None:
+            pack = self.by_id.get(member.pack)
+            return pack.jobs[member.number] if isinstance(pack, PackedCalls) else None
+        return None if isinstance(job, PackedCalls) else job
+
+    def drop(self, job: Job | PackedCalls) -> PackedCalls | None:
+        """Hold a call or a pack no more. Returns the pack of a call that was the last open one of it."""
+        found = self.by_id.pop(job._id or "", None)
+        emptied = None
+        if found is None:
+            emptied = self._drop_member(job._id or "")
+        elif isinstance(found, PackedCalls):
+            with self._room:
+                self._in_packs -= len(found.jobs) - 1
+        if self._waiters:  # who comes later looks at `by_id` after having made itself known
+            with self._room:
+                self._room.notify()
+        return emptied
+
+    def _drop_member(self, call_id: str) -> PackedCalls | None:
+        member = packed.member_of(call_id)
+        pack = None if member is None else self.by_id.get(member.pack)
+        if member is None or not isinstance(pack, PackedCalls):
+            return None
+        pack.left.discard(member.number)
+        return None if pack.left else pack
+
+    def close(self) -> None:
+        """Let nobody wait for room any longer."""
+        self._closed = True
+        with self._room:
+            self._room.notify_all()
