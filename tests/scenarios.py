@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NOTICED = 30.0  # how long a fault may go unnoticed (seconds)
 CONSUMING = 10.0  # how long after its return a broker may wait for its workers (seconds)
+# Threads that are started when they are needed first, and descriptors of theirs, may come late; what is left behind by
+# every lost connection is more than so many.
+LATE = 3
 
 
 @dataclass
@@ -258,16 +261,18 @@ def drop_connections(ground: Ground, times: int) -> Outcome:
         app = ground.app(url=proxy.url(ground.url), **config)
         serving.start_worker()
         results: list[dingo.Result[Any]] = []
-        before = (0, 0)
+        allowed = before = (0, 0)
         for drop in range(times + 1):
             results += [app.call("double", number) for number in range(len(results), len(results) + 5)]
             outcome.expect(results[-1].wait(PATIENCE), f"no result after drop {drop}")
-            if drop == times // 2:  # by now every thread that is started when it is needed first has been
+            if drop == times // 2:  # by now most threads that are started when they are needed first have been
                 before = _settled_census(lambda: None)
+                allowed = (before[0] + LATE, before[1] + LATE)
             if drop < times:
                 proxy.cut()
-        after = _settled_census(lambda before=before: before)
-        outcome.expect(after <= before, f"descriptors, threads {before} before and {after} after")
+        after = _settled_census(lambda: allowed)
+        fits = after[0] <= allowed[0] and after[1] <= allowed[1]
+        outcome.expect(fits, f"descriptors, threads {before} before and {after} after")
         outcome.figures = f"descriptors, threads: {before} half-way, {after} at the end"
         count(outcome, ground, results)
     finally:

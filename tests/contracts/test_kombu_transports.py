@@ -258,8 +258,8 @@ def test_what_could_not_be_acknowledged_is_held_and_acknowledged_later(own_redis
                 broken()
         server.start()
         message.ack()
-        queue.put(3)
     with kombu.Connection(f"dingo+{server.url}") as connection:
+        connection.SimpleQueue(name).put(3)
         assert take(connection, name, 1) == [3]
         assert connection.SimpleQueue(name).qsize() == 0
 

@@ -124,8 +124,7 @@ class Server:
             self._free.append((connection, monotonic()))
             raise
         except BaseException:
-            with contextlib.suppress(redis.RedisError, OSError):
-                connection.disconnect()
+            self._drop(connection)
             raise
         self._free.append((connection, monotonic()))
         return answer
@@ -144,6 +143,13 @@ class Server:
         if not connection.is_connected:
             connection.connect()
         return connection
+
+    def _drop(self, lost: Any) -> None:
+        """Close a connection that failed, and those nobody uses: whatever it was has met them too."""
+        free, self._free = self._free, []
+        for connection in (lost, *(one for one, _ in free)):
+            with contextlib.suppress(redis.RedisError, OSError):
+                connection.disconnect()
 
     def close(self) -> None:
         """Close the connections."""
