@@ -174,7 +174,11 @@ class Producer(Component, Protocol):
 
 @runtime_checkable
 class Consumer(Component, Protocol):
-    """Gets tasks from a broker. Called by the worker's I/O thread alone, but for `wake`."""
+    """Gets tasks from a broker. Called by the worker's I/O thread alone, but for `wake`.
+
+    One with a method `starting_all(deliveries)`, which records the starts of several at once, has suspects run in
+    groups; else they run one at a time. Raises BrokerUnavailable: then some of them may count as started.
+    """
 
     def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
         """Claim up to `room` due tasks, best first; wait up to `wait` seconds for the first of them.

@@ -213,6 +213,11 @@ class MemoryConsumer(_OnWire):
             row.starts += 1
             return row.starts
 
+    def starting_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Record the starts of several."""
+        for delivery in deliveries:
+            self.starting(delivery)
+
     def tend(self) -> list[Any]:
         """Return the claims that are to be stopped. Nobody else looks whether it lives: it is this process."""
         with self.wire.changed:

@@ -27,6 +27,7 @@ from dingo.bridge.outage import Outage
 from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
 from dingo.bridge.room import AHEAD_MOST, Room
 from dingo.bridge.short import Incoming, Known
+from dingo.bridge.suspects import Suspects
 from dingo.bridge.turns import AT_ONCE, Turns
 from dingo.bridge.unpacking import Pack, divided
 from dingo.components import key_of, unpickles
@@ -59,8 +60,6 @@ LOOK = 0.5
 TEND = 1.0
 # How long leaving the fleet may take (seconds).
 LEAVING = 2.0
-# A task whose worker died this often while it ran is not run again.
-POISONED_AT = 3
 # A parked task comes back after this many seconds, then after twice as long ...
 PARK_FIRST, PARK_MOST = 0.5, 10.0
 
@@ -99,8 +98,10 @@ class RemoteWorker(LocalBridge):
         """Whether it has given its broker up, and serves no more."""
         self._stop = threading.Event()  # ends every nap
         self._held: dict[tuple[str, str], RemoteJob | Pack] = {}
-        self._suspects: deque[RemoteJob] = deque()
-        self._suspect_running: RemoteJob | None = None
+        self._starting_all: Callable[[list[Delivery]], object] | None = getattr(consumer, "starting_all", None)
+        self._suspects = Suspects(
+            self._record_starts, self._put, self._end_unrun, groups=self._starting_all is not None
+        )
         self._claim_room = Room()
         self._known = Known()
         self._turns = Turns(config.queues or (config.queue,))
@@ -239,6 +240,7 @@ class RemoteWorker(LocalBridge):
                 self._settle_done()
                 if self._places is not None:
                     self._places.turn()
+                self._suspects.turn()
                 self._claim()
             except BrokerUnavailable as error:
                 delay = serving.failed(error, self.config.reconnect)
@@ -461,10 +463,9 @@ class RemoteWorker(LocalBridge):
         self._held[envelope.name, envelope.id] = job
         self._claim_room.take(on_loop=job.on_loop)
         if job.delivery.suspect:
-            self._suspects.append(job)
-            self._next_suspect()
+            self._suspects.add(job)
             return
-        if job._plan.option.redeliver or self._record_start(job):
+        if job._plan.option.redeliver or self._record_starts([job]):
             self._put(job)
 
     def _run_pack(self, pack: Pack, now: float) -> None:
@@ -481,12 +482,17 @@ class RemoteWorker(LocalBridge):
             job.alone = False
             self._put(job)
 
-    def _record_start(self, job: RemoteJob) -> bool:
-        """Have the broker remember that a task starts. Where it cannot, the task goes back unstarted: False."""
+    def _record_starts(self, jobs: list[RemoteJob]) -> bool:
+        """Have the broker remember that tasks start. Where it cannot, they go back unstarted: False."""
         try:
-            self._consumer.starting(job.delivery)
+            if self._starting_all is not None:
+                self._starting_all([job.delivery for job in jobs])
+            else:
+                for job in jobs:
+                    self._consumer.starting(job.delivery)
         except BrokerUnavailable:  # met again, and told, by whoever next talks to it
-            self.give_back(job)
+            for job in jobs:
+                self.give_back(job)
             return False
         return True
 
@@ -495,20 +501,6 @@ class RemoteWorker(LocalBridge):
         pool.put(job)
         if pool.closed and job.start() is not None:  # closing has looked through the pool before this came
             self.give_back(job)
-
-    def _next_suspect(self) -> None:
-        """Run what may have killed a worker one at a time, its start recorded first, so that it is found out."""
-        while self._suspect_running is None and self._suspects:
-            job = self._suspects.popleft()
-            starts = job.delivery.starts
-            if not job._plan.option.redeliver and starts:
-                self._end_unrun(job, Code.WORKER_LOST, "its worker died while it ran, and it is not run twice")
-            elif starts >= POISONED_AT:
-                self._end_unrun(job, Code.POISONED, f"its worker died {starts} times while it ran")
-            elif not job.ended:  # else it was cancelled while it waited for its turn
-                self._suspect_running = job
-                if self._record_start(job):
-                    self._put(job)
 
     def _end_unrun(self, job: RemoteJob, code: Code, why: str) -> None:
         fault = Fault.saying(code, why)
@@ -609,10 +601,8 @@ class RemoteWorker(LocalBridge):
 
     def _let_go(self, settlement: Settlement, now: float) -> None:
         envelope = settlement.delivery.envelope
-        running = self._suspect_running
-        if running is not None and running.delivery is settlement.delivery:
-            self._suspect_running = None
-            self._next_suspect()
+        if settlement.delivery.suspect:
+            self._suspects.left(settlement.delivery)
         job = self._held.get((envelope.name, envelope.id))
         if job is None or job.delivery is not settlement.delivery:
             return  # it has been claimed again here since
@@ -696,7 +686,7 @@ class RemoteWorker(LocalBridge):
                 self.give_back(job)
                 if not isinstance(pool, ThreadPool):
                     pool.interrupt(job)
-        for job in list(self._suspects):
+        for job in self._suspects.waiting():
             self.give_back(job)
         self._ending = True
         self._stop.set()

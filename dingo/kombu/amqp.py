@@ -1126,18 +1126,23 @@ class AmqpWorker(_Part):
 
     def starting(self, delivery: Delivery) -> int:
         """Record a start: the task moves to a queue of this worker's, and from there back if the worker dies."""
-        claim: _Claim = delivery.token
-        if not self._is_ours(claim):
-            return delivery.starts
-        claim.starts = delivery.starts + 1
-        try:
-            self._move([claim])
-        except BrokerUnavailable as error:
-            # The claim went with the connection, and another worker gets the task: what comes of it here is stale.
-            self._emit(30, "start.unrecorded", f"{delivery.envelope.name} {delivery.envelope.id}: {error}")
-            return delivery.starts
-        delivery.starts = claim.starts
+        self.starting_all([delivery])
         return delivery.starts
+
+    def starting_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Record the starts of several: they move together."""
+        ours = [delivery for delivery in deliveries if self._is_ours(delivery.token)]
+        for delivery in ours:
+            delivery.token.starts = delivery.starts + 1
+        try:
+            self._move([delivery.token for delivery in ours])
+        except BrokerUnavailable as error:
+            # The claims went with the connection, and others get the tasks: what comes of them here is stale.
+            for delivery in ours:
+                self._emit(30, "start.unrecorded", f"{delivery.envelope.name} {delivery.envelope.id}: {error}")
+            return
+        for delivery in ours:
+            delivery.starts = delivery.token.starts
 
     def _move(self, claims: Sequence[_Claim]) -> None:
         """Exchange claims for claims on copies in queues that are this worker's alone."""

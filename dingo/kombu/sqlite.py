@@ -429,13 +429,17 @@ class SqliteWorker:
 
     def starting(self, delivery: Delivery) -> int:
         """Record the start of a suspect."""
-        assert self._connection is not None
-        seq, fence = delivery.token
-        with self._database.writing(self._connection) as connection:
-            connection.execute(
-                "UPDATE tasks SET starts = starts + 1, suspect = 1 WHERE seq = ? AND fence = ?", (seq, fence)
-            )
+        self.starting_all([delivery])
         return delivery.starts + 1
+
+    def starting_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Record the starts of several in one transaction."""
+        assert self._connection is not None
+        with self._database.writing(self._connection) as connection:
+            connection.executemany(
+                "UPDATE tasks SET starts = starts + 1, suspect = 1 WHERE seq = ? AND fence = ?",
+                [delivery.token for delivery in deliveries],
+            )
 
     def tend(self) -> list[Any]:
         """Renew the heartbeat when it is a third of the lease old; return what is to be stopped."""

@@ -81,7 +81,8 @@ class Fleet:
         process = subprocess.Popen(
             command, cwd=self.place, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        assert "ready" in process.stdout.readline()
+        ready = process.stdout.readline()
+        assert "ready" in ready or process.wait(PATIENCE) == -9  # it may die of its first task before it says so
         self.processes.append(process)
 
     def revive(self):

@@ -270,6 +270,11 @@ class RedisWorker:
         starts: int = self._server.run(STARTING, [*delivery.token, delivery.starts])
         return starts
 
+    def starting_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Record the starts of several."""
+        for delivery in deliveries:
+            self.starting(delivery)
+
     # -- signs of life ----------------------------------------------------------------------------------------------
 
     def tend(self) -> list[Any]:
