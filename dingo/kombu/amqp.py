@@ -3,7 +3,7 @@
 Connecting, declaring and consuming are py-amqp's; publishing, acknowledging and reading are done here, in batches:
 py-amqp reads a message in nine system calls, and looks for input before each publish.
 
-    dingo.{queue}.{priority}            the tasks: durable quorum queues, so that a confirmed one is on disk
+    dingo.{queue}.{priority}            the tasks: durable classic queues, or quorum queues (`?queue_type=quorum`)
     dingo.later.{...}                   tasks that are not due yet, one queue per moment; they expire into the above
     dingo.hold.{worker}.{...}           tasks whose start is recorded: of a dead worker they expire into the above
     dingo.reply.{...}                   the reports for one caller; it goes when nobody has used it for an hour
@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 PRIORITIES = range(9, -1, -1)
+# What a task queue may be: the first is the one that is made where nobody says anything else. Starts are counted, not
+# deliveries: the server's own limit would throw tasks away that never ran.
+QUEUE_TYPES: dict[str, dict[str, Any]] = {
+    "classic": {"x-queue-type": "classic"},
+    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000},
+}
 # How long the server may take for an answer or a confirm (seconds).
 PATIENCE = 15.0
 CONNECT_SECONDS = 5.0
@@ -95,7 +101,7 @@ _CONTENT = struct.Struct(">HHQH")
 _ACK = struct.Struct(">BHIHHQBB")
 _END = b"\xce"
 _HEARTBEAT = _HEAD.pack(8, 0, 0) + _END
-_PROBE = 2  # the probe's channel
+_PROBE, _DECLARING = 2, 3  # the channels of the probe, and of what may be refused
 _PROBE_CLOSED = _HEAD.pack(1, _PROBE, 4) + _METHOD.pack(20, 41) + _END
 _LIMIT = re.compile(r"Timeout value used: (\d+) ms")
 _DELIVER, _RETURNED, _CONFIRMED, _REFUSED, _CHANNEL_CLOSE = (60, 60), (60, 50), (60, 80), (60, 120), (20, 40)
@@ -121,6 +127,8 @@ class Address:
 
     url: str
     options: dict[str, Any]
+    queue_type: str | None = None
+    """What the task queues are to be; None: what they are already, new ones classic."""
 
     @classmethod
     def of(cls, url: str) -> Address:
@@ -144,9 +152,12 @@ class Address:
             options["connect_timeout"] = timeout
         if secure:
             options["ssl"] = _tls(host, query)
+        queue_type = query.pop("queue_type", None)
+        if queue_type is not None and queue_type not in QUEUE_TYPES:
+            raise BadConfig(f"{mask_url(url)!r}: queue_type={queue_type}: there are {' and '.join(QUEUE_TYPES)}")
         if query:
             raise BadConfig(f"{mask_url(url)!r}: unknown parameter {min(query)!r}")
-        return cls(mask_url(url), options)
+        return cls(mask_url(url), options, queue_type)
 
 
 def _tls(host: str, query: dict[str, str]) -> dict[str, Any]:
@@ -196,6 +207,7 @@ class Link:
         self._deferred: deque[tuple[range, list[int], float]] = deque()
         self._out: dict[int, None] = {}
         self._declared: dict[str, float] = {}
+        self._types = [address.queue_type] if address.queue_type else [*QUEUE_TYPES]
         self._routes: dict[str, bytes] = {}
         self._spoken = self._heard = monotonic()
         self._probing_since: float | None = None
@@ -357,7 +369,7 @@ class Link:
             self._confirm(int.from_bytes(data[4:12]), multiple=bool(data[12] & 1), refused=method == _REFUSED)
         elif method == _RETURNED:
             raise _LostError("a queue was deleted meanwhile")  # the next connection makes it again
-        elif method == _CHANNEL_CLOSE:
+        elif method == _CHANNEL_CLOSE and channel != _DECLARING:
             raise _LostError(self._learn(data))
         else:
             self._connection.on_inbound_frame((1, channel, data))
@@ -489,18 +501,43 @@ class Link:
             del self._out[tag]
         self._corked += parts
 
-    def declare(self, queue: str, arguments: dict[str, Any]) -> int:
-        """Make a durable queue if it is not there; return how many messages wait in it (0 if it was known)."""
+    def declare(self, queue: str, arguments: dict[str, Any]) -> None:
+        """Make a durable queue if it is not there."""
+        if not self._knows(queue):
+            self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+
+    def declare_tasks(self, queue: str) -> int:
+        """Make a task queue if it is not there; return how many messages wait in it (0 if it was known).
+
+        One that is there is taken as it is, unless the URL says of which type it has to be.
+        """
+        if self._knows(queue):
+            return 0
+        channel = self._connection.channel(_DECLARING)  # what is refused costs no more than that
+        for kind in tuple(self._types):
+            try:
+                found = channel.queue_declare(queue, durable=True, auto_delete=False, arguments=QUEUE_TYPES[kind])
+            except amqp.PreconditionFailed as error:
+                if "x-queue-type" not in str(error):
+                    raise
+            else:
+                self._types.sort(key=lambda other: other != kind)  # the next is probably of the same type
+                return int(found.message_count)
+        raise _LostError(
+            f"the queue {queue!r} is there already, and is no {' or '.join(self._types)} queue: leave queue_type out "
+            "of the URL to use it as it is, or delete it when it is empty to have it made anew"
+        )
+
+    def _knows(self, queue: str) -> bool:
+        """Whether a queue was declared lately; if not, it is now."""
         now = monotonic()
         if now - self._declared.get(queue, -DECLARED_FOR) < DECLARED_FOR:
-            return 0
+            return True
         if len(self._declared) > 10_000:  # queues of moments come and go
             self._declared.clear()
             self._routes.clear()
         self._declared[queue] = now
-        return int(
-            self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments).message_count
-        )
+        return False
 
     def prefetch(self, count: int) -> None:
         """Let the consumers made from now on have so many unacknowledged messages each (0: any number)."""
@@ -665,8 +702,7 @@ def task_queue(queue: str, priority: int) -> str:
 
 def _declare_tasks(link: Link, queue: str, priority: int) -> tuple[str, int]:
     name = task_queue(queue, priority)
-    # Starts are counted, not deliveries: the server's own limit would throw tasks away that never ran.
-    return name, link.declare(name, {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000})
+    return name, link.declare_tasks(name)
 
 
 def _reply_queue(reply: str) -> str:
