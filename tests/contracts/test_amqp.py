@@ -8,6 +8,7 @@ import amqp as stock
 import pytest
 import rabbit
 from by_url import ByURL
+from ground import SETTLED
 
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
@@ -15,20 +16,38 @@ from dingo.errors import BadConfig, BrokerUnavailable, SendUncertain
 from dingo.kombu import amqp
 from dingo.testing.suites import PATIENCE, BrokerSuite, envelope, report
 
+TYPES = ("classic", "quorum")
+
 
 @pytest.fixture(scope="module")
 def node(rabbit_node):
+    """A node with queues that have been there for long: see `SETTLED`."""
+    for kind in TYPES:
+        send(f"{rabbit_node.url}?queue_type={kind}", envelope("first", queue=f"settled-{kind}"))
+    rabbit_node.settled_at = time.monotonic() + SETTLED
     return rabbit_node
+
+
+def send(url, *tasks):
+    producer = kombu.producer(url)
+    producer.open(lambda *_args: None)
+    try:
+        producer.send(tasks)
+    finally:
+        producer.close()
+
+
+def queues(*names):
+    return [f"dingo.{name}.{priority}" for name in names for priority in range(10)]
 
 
 class TestAmqp(BrokerSuite):
     looks_up = False
 
-    @pytest.fixture
-    def broker(self, node):
-        tasks = [f"dingo.{queue}.{priority}" for queue in ("default", "other") for priority in range(10)]
-        node.delete(*tasks, "dingo.reply.me", "dingo.reply.you")
-        return ByURL(node.url)
+    @pytest.fixture(params=TYPES)
+    def broker(self, request, node):
+        node.delete(*queues("default", "other"), "dingo.reply.me", "dingo.reply.you")
+        return ByURL(f"{node.url}?queue_type={request.param}")
 
     # -- what RabbitMQ does otherwise -----------------------------------------------------------------------------
 
@@ -222,6 +241,59 @@ def test_over_tls_large_batches_arrive_and_an_unknown_certificate_is_refused(nod
     stranger.close()
 
 
+@pytest.mark.parametrize("there", TYPES)
+def test_queues_that_are_there_are_taken_as_they_are(node, there):
+    """Whoever does not say which type it has to be need not know."""
+    node.delete(*queues("typed"))
+    send(
+        f"{node.url}?queue_type={there}", *(envelope(str(number), queue="typed", priority=number) for number in (1, 9))
+    )
+    send(node.url, *(envelope(str(number), queue="typed", priority=number) for number in (0, 4, 8)))
+    worker = kombu.worker(node.url)
+    worker.open(lambda *_args: None)
+    seen, until = [], time.monotonic() + PATIENCE
+    while len(seen) < 5 and time.monotonic() < until:
+        seen += [one.envelope.id for one in worker.claim(("typed",), 10, 1.0)]
+    assert seen == ["9", "8", "4", "1", "0"]
+    worker.close()
+
+
+@pytest.mark.parametrize("there", TYPES)
+def test_a_queue_of_another_type_than_the_url_says_is_told_with_what_to_do(node, there):
+    node.delete(*queues("typed"))
+    send(f"{node.url}?queue_type={there}", envelope("1", queue="typed"))
+    (wanted,) = {*TYPES} - {there}
+    with pytest.raises(BrokerUnavailable, match=rf"'dingo\.typed\.4'.* no {wanted} queue: leave queue_type out"):
+        send(f"{node.url}?queue_type={wanted}", envelope("2", queue="typed"))
+
+
+def test_new_queues_are_classic(node):
+    node.delete(*queues("typed"))
+    send(node.url, envelope("1", queue="typed"))
+    send(f"{node.url}?queue_type=classic", envelope("2", queue="typed"))
+
+
+def test_what_a_server_has_confirmed_survives_that_it_is_killed(node):
+    """In queues of either type."""
+    names = [f"settled-{kind}" for kind in TYPES]
+    time.sleep(max(0.0, node.settled_at - time.monotonic()))
+    for name in names:
+        send(node.url, *(envelope(f"{name} {number}", queue=name) for number in range(500)))
+    node.kill()
+    node.start()
+    worker, seen = kombu.worker(node.url), set()
+    worker.open(lambda *_args: None)
+    until = time.monotonic() + PATIENCE
+    while len(seen) < 1002 and time.monotonic() < until:
+        claimed = worker.claim(names, 500, 1.0)
+        worker.settle([Settlement(one) for one in claimed])
+        seen |= {(one.envelope.queue, one.envelope.id) for one in claimed}
+    worker.close()
+    assert seen == {(name, f"{name} {number}") for name in names for number in range(500)} | {
+        (name, "first") for name in names
+    }
+
+
 def test_slots_are_never_too_late_to_be_exact():
     """The next moment is after now; only the last, fine one may be after the due time, by less than its width."""
     now = 1_800_000_000.123
@@ -239,7 +311,7 @@ def test_urls_are_read_and_wrong_ones_refused():
     options = amqp.Address.of("amqps://me:p%40ss@host:1234/my%2Fhost?verify=none").options
     assert (options["host"], options["userid"], options["password"]) == ("host:1234", "me", "p@ss")
     assert options["virtual_host"] == "my/host"
-    for url in ("amqp://host:port/", "amqp://host/?colour=red"):
+    for url in ("amqp://host:port/", "amqp://host/?colour=red", "amqp://host/?queue_type=stream"):
         with pytest.raises(BadConfig):
             kombu.producer(url)
 
