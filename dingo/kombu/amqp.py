@@ -523,9 +523,11 @@ class Link:
             else:
                 self._types.sort(key=lambda other: other != kind)  # the next is probably of the same type
                 return int(found.message_count)
+        said = len(self._types) == 1
+        use = "leave queue_type out of the URL to use it as it is, or " if said else ""
         raise _LostError(
-            f"the queue {queue!r} is there already, and is no {' or '.join(self._types)} queue: leave queue_type out "
-            "of the URL to use it as it is, or delete it when it is empty to have it made anew"
+            f"the queue {queue!r} is there already, and is no {' or '.join(self._types)} queue: {use}"
+            "delete it when it is empty, to have it made anew"
         )
 
     def _knows(self, queue: str) -> bool:

@@ -370,7 +370,10 @@ class AmqpTransport(pyamqp.Transport):  # type: ignore[misc]
         """Connect."""
         from dingo.kombu.amqp import Address  # noqa: PLC0415 - on demand
 
-        options = {**Address.of(self.url).options, "heartbeat": self.client.heartbeat, "confirm_publish": True}
+        address = Address.of(self.url)
+        if address.queue_type is not None:
+            raise BadConfig(f"{address.url!r}: here kombu declares the queues: use its queue_arguments, not queue_type")
+        options = {**address.options, "heartbeat": self.client.heartbeat, "confirm_publish": True}
         connection = self.Connection(**{**options, **(self.client.transport_options or {})})
         connection.client = self.client
         connection.connect()

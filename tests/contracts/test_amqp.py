@@ -267,6 +267,17 @@ def test_a_queue_of_another_type_than_the_url_says_is_told_with_what_to_do(node,
         send(f"{node.url}?queue_type={wanted}", envelope("2", queue="typed"))
 
 
+def test_a_queue_of_neither_type_is_told_with_what_to_do(node):
+    connection = stock.Connection(f"127.0.0.1:{node.port}")
+    connection.connect()
+    connection.channel().queue_declare(
+        "dingo.stream.4", durable=True, auto_delete=False, arguments={"x-queue-type": "stream"}
+    )
+    connection.close()
+    with pytest.raises(BrokerUnavailable, match=r"'dingo\.stream\.4'.* no \w+ or \w+ queue: delete it"):
+        send(node.url, envelope("1", queue="stream"))
+
+
 def test_new_queues_are_classic(node):
     node.delete(*queues("typed"))
     send(node.url, envelope("1", queue="typed"))

@@ -294,3 +294,8 @@ def test_a_server_that_is_not_there_is_told_as_kombu_does(scheme):
     with kombu.Connection(f"dingo+{scheme}://127.0.0.1:{free_port()}") as connection:
         with pytest.raises(kombu.exceptions.OperationalError):
             connection.ensure_connection(max_retries=1, interval_start=0)
+
+
+def test_the_type_of_queues_is_not_said_in_the_url_where_kombu_declares_them():
+    with pytest.raises(dingo.BadConfig, match="queue_arguments"):
+        kombu.Connection("dingo+amqp://localhost:1/?queue_type=quorum").connect()
