@@ -1,11 +1,15 @@
-"""Allocation: the handle on the workers that were started for one name."""
+"""Allocation: the handle on the workers that were started for one name; and in which kind of pool a task runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dingo.errors import BadOption
+
 if TYPE_CHECKING:
     from dingo.bridge.local import LocalBridge
+    from dingo.message.option import Option
+    from dingo.registry import Registration
 
 
 class Allocation:
@@ -48,3 +52,25 @@ def check_count(what: str, value: object, least: int) -> None:
     """Raise ValueError unless it is a whole number, and not too small."""
     if type(value) is not int or value < least:
         raise ValueError(f"{what} is a whole number from {least}, not {value!r}")
+
+
+def check_pool(registration: Registration, option: Option) -> None:
+    """Raise BadOption for a pool that these options name and a task cannot run in."""
+    if option.pool is None or registration.unresolved is not None:
+        return
+    try:
+        pool_kind(registration, option.pool)
+    except ValueError as error:
+        raise BadOption(str(error)) from None
+
+
+def pool_kind(registration: Registration, pool: str | None) -> str:
+    """Return in which kind of pool a task runs: the one asked for, its own, or what suits it. Raises ValueError."""
+    is_async = registration.binding.is_async
+    kind = pool or registration.option.pool or ("async" if is_async else "thread")
+    if kind not in ("thread", "process", "async"):
+        raise ValueError(f'pool is "thread", "process" or "async", not {kind!r}')
+    if (kind == "async") != is_async:
+        what = "is an async def function" if is_async else "is no async def function"
+        raise ValueError(f"task {registration.name!r} {what}: it cannot run in a pool of kind {kind!r}")
+    return kind

@@ -7,12 +7,12 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, cast, overload
 
 from dingo.aio import Aio
-from dingo.allocation import Allocation, check_count
+from dingo.allocation import Allocation, check_count, check_pool, pool_kind
 from dingo.blocking import away, here
 from dingo.bridge.local import LocalBridge
 from dingo.bridge.rewiring import Parts
@@ -146,7 +146,7 @@ class App:
             fn = fn.fn
         registration = Registration(name, fn, options, types)
         self._check_components(registration.option)
-        _check_pool(registration, registration.option)
+        check_pool(registration, registration.option)
         with self._lock:
             self._registry.add(registration, replace=replace)
             self._calls.pop(name, None)
@@ -185,7 +185,7 @@ class App:
         registration = self._registry.get(name)
         changed = Option.of(options, registration.option, on_task=True)
         self._check_components(changed)
-        _check_pool(registration, changed)
+        check_pool(registration, changed)
         registration.option = changed
         self._refresh(name)
 
@@ -344,7 +344,7 @@ class App:
         check_count("share", share, 0)
         self._opened()
         self._resolve(registration)
-        kind = _pool_kind(registration, pool)
+        kind = pool_kind(registration, pool)
         bridge = self._worker()
         bridge.allocate(name, count, kind)
         return Allocation(bridge, name, count, share, kind)
@@ -825,18 +825,24 @@ class App:
             return self._here is None or not self._here.busy()
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, and not opened again."""
+        return self._closed
+
+    @property
     def gave_up(self) -> bool:
         """Whether the worker in this process has given its broker up, as `Config.reconnect` says."""
         return bool(getattr(self._here, "gave_up", False))
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT: the first closes gracefully, the second at once.
+    def run(self, queues: Sequence[str] = ()) -> None:
+        """Serve until SIGTERM or SIGINT (the first closes gracefully, the second at once), or until it is closed.
 
-        Raises BrokerUnavailable where the broker cannot be reached, or was given up (`Config.reconnect`).
+        `queues`: which, as in `Config.queues`; none: the configured ones. Raises BadConfig, and BrokerUnavailable
+        where the broker cannot be reached, or was given up (`Config.reconnect`).
         """
         from dingo.worker.serve import serve  # noqa: PLC0415 - signals, only for who serves
 
-        if serve(self) != 0:
+        if serve(self, self.config.replace(queues=queues).queues if queues else ()) != 0:
             raise BrokerUnavailable("the broker was lost, and given up after the tries of Config.reconnect")
 
     # -- forks and exits ---------------------------------------------------------------------------
@@ -939,26 +945,6 @@ class _Decorator:
 def _task_of(app: App, registration: Registration) -> Task[..., Any]:
     is_async = registration.unresolved is None and registration.binding.is_async
     return (AsyncTask if is_async else Task)(app, registration)
-
-
-def _check_pool(registration: Registration, option: Option) -> None:
-    if option.pool is None or registration.unresolved is not None:
-        return
-    try:
-        _pool_kind(registration, option.pool)
-    except ValueError as error:
-        raise BadOption(str(error)) from None
-
-
-def _pool_kind(registration: Registration, pool: str | None) -> str:
-    is_async = registration.binding.is_async
-    kind = pool or registration.option.pool or ("async" if is_async else "thread")
-    if kind not in ("thread", "process", "async"):
-        raise ValueError(f'pool is "thread", "process" or "async", not {kind!r}')
-    if (kind == "async") != is_async:
-        what = "is an async def function" if is_async else "is no async def function"
-        raise ValueError(f"task {registration.name!r} {what}: it cannot run in a pool of kind {kind!r}")
-    return kind
 
 
 def _refuse(*_args: Any, **_kwargs: Any) -> Any:

@@ -27,7 +27,7 @@ _log = logging.getLogger("dingo.worker")
 
 
 def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, burst: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT, or with `burst` until there is nothing left to do.
+    """Serve until SIGTERM or SIGINT, until the app is closed, or with `burst` until there is nothing left to do.
 
     The first signal lets what runs end, for `Config.grace_seconds`; the second does not.
     Returns the exit code: 0 of a graceful end, 1 where the broker was given up. An end by force ends the process
@@ -46,7 +46,7 @@ def serve(app: App, queues: tuple[str, ...] = (), *, name: str | None = None, bu
     print(f"ready {name} {where}", flush=True)  # noqa: T201 - what scripts wait for
     app.hub.emit(Origin.WORKER, Level.INFO, "worker.ready", f"{name} serves {where}")
     while not stop.wait(_LOOK):
-        if app.gave_up or (burst and app.idle()):
+        if app.gave_up or app.closed or (burst and app.idle()):
             break
     gave_up = app.gave_up
     closing = threading.Thread(target=app.close, args=(app.config.grace_seconds,), daemon=True)

@@ -221,6 +221,22 @@ def test_with_a_named_consumer_each_worker_gets_only_what_it_has_registered():
         assert [caller.call(name).result(10) for name in ("one", "two")] == ["first", "second"]
 
 
+def test_run_serves_the_queues_it_is_given_and_ends_when_the_app_is_closed():
+    app = dingo.App(f"memory://journey-{next(_numbers)}", config=dingo.Config(handle_signals=False))
+    app.register("add", lambda a, b: a + b)
+    serving = threading.Thread(target=app.run, args=(["mine=2"],), daemon=True)
+    serving.start()
+    other = app.call("add", 1, 1)
+    assert app.options(queue="mine").call("add", 2, 3).result(20) == 5
+    assert [info.queue for info in app.pending()] == ["default"]
+    app.close(10)
+    serving.join(20)
+    assert not serving.is_alive()
+    assert other.last.failure.code == "SHUTDOWN"
+    with pytest.raises(dingo.BadConfig, match="queues must be a list"):
+        dingo.App("memory://none").run("mine")
+
+
 def test_an_app_without_a_producer_cannot_call():
     app = dingo.App()
     app.use(MemoryWorker(Wire()))
