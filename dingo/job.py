@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from dingo.plan import Plan
     from dingo.timer import Alarm
+    from dingo.worker.expiry import Expiry
 
 # Guards every job's watchers and detail. One lock for all: it is taken only where somebody really waits.
 # Reentrant: the garbage collector or a signal handler may come in between, and look at a call itself.
@@ -140,15 +141,15 @@ class Job:
     """A call and its state. Its slots are shared by the caller's side, the pools and the bridge."""
 
     __slots__ = (
-        "__weakref__", "_args", "_begun", "_detail", "_id", "_kwargs", "_open", "_plan", "_sent", "_status", "_time",
-        "_until", "_value", "_watch",
+        "__weakref__", "_args", "_begun", "_detail", "_expiry", "_id", "_kwargs", "_open", "_plan", "_sent", "_status",
+        "_time", "_value", "_watch",
     )  # fmt: skip
 
     _args: tuple[Any, ...]
     _open: None
     _sent: float  # set only where the call is monitored: when it was sent,
     _begun: float  # and when its first attempt began
-    _until: float  # set only by the short way: when it expires (the timer's clock)
+    _expiry: Expiry  # set only by the short way: when it expires
     _time: float
     _value: Any
 

@@ -23,6 +23,7 @@ from dingo.errors import BadArguments, BadReturn
 from dingo.events import PRODUCER, Level
 from dingo.marshaller.correction import Mismatch
 from dingo.message.option import Option
+from dingo.worker import expiry
 from dingo.worker.invoke import through, with_context
 from dingo.worker.threads import TICKET, WATCHED_FROM, ThreadPool, perform, perform_told
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from dingo.job import Job
     from dingo.marshaller.binding import Binding
     from dingo.registry import Registration
-    from dingo.timer import Timer
     from dingo.worker.limits import Limit
 
 # What stands for the name of a task where there is none: a function was given to `as_executor`.
@@ -236,11 +236,14 @@ def short_call(plan: Plan) -> Callable[..., Result[Any]]:
     names = {"Result": Result, "plan": plan, "pool": pool, "late": plan.bridge.late, "put": pool.put}
     expires = plan.option.expires
     if isinstance(expires, datetime.datetime):
-        lines.append("{job}._until = {until}()")
-        names["until"] = partial(_until, timer, expires.timestamp())
+        lines.append("{job}._expiry = {expiry}()")
+        names["expiry"] = partial(expiry.at, timer, expires.timestamp())
+    elif expires is not None and expires >= expiry.SHARED_FROM:
+        lines += ["{job}._expiry = {expiries}.now", "if not {expiries}.going: {expiries}.begin()"]
+        names["expiries"] = expiry.Expiries(timer, expires)
     elif expires is not None:
-        lines.append("{job}._until = {timer}.clock() + {seconds}")
-        names |= {"timer": timer, "seconds": expires}
+        lines.append("{job}._expiry = {expiry}()")
+        names["expiry"] = partial(expiry.after, timer, expires)
     if pool.ranked and isinstance(pool, ThreadPool):
         lines += ["{append}({job})", "{put}({ticket})"]
         names |= {"append": pool.lane(plan.option.priority).append, "put": pool.put_ticket, "ticket": TICKET}
@@ -252,10 +255,6 @@ def short_call(plan: Plan) -> Callable[..., Result[Any]]:
     call = plan.binding.compile(*lines, **names)
     call.refuse = plan.binding.refuse  # type: ignore[attr-defined]
     return call
-
-
-def _until(timer: Timer, moment: float) -> float:
-    return timer.clock() + moment - timer.time()
 
 
 def refusal(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError) -> TypeError:

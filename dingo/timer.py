@@ -81,6 +81,11 @@ class Timer:
         self._cancelled = 0
         self._calling = False
 
+    @property
+    def ahead(self) -> float:
+        """How far its clocks were put forward (seconds)."""
+        return self._ahead
+
     def time(self) -> float:
         """Return the time of day it goes by: the wall clock, plus what it was advanced."""
         return wall_time() + self._ahead

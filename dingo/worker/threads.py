@@ -135,7 +135,7 @@ def _serve(seat: Seat, get: Any) -> None:  # noqa: PLR0915 - every call passes h
                 continue
             if plan.clocked:
                 seat.since = now = plan.timer.clock()
-                if plan.expires and now >= job._until and job.start() is not None:
+                if plan.expires and now >= job._expiry.until and job.start() is not None:
                     expire(job)  # and so it is claimed
                 seat.job = job
                 if not pool.watching:
