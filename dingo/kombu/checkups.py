@@ -233,7 +233,7 @@ def _clean_amqp(url: str, queue: str, config: Config) -> None:
 
 
 def _sqlite(url: str, config: Config, queues: Iterable[str]) -> Iterator[Finding]:
-    from dingo.kombu.sqlite import Database  # noqa: PLC0415 - on demand
+    from dingo.kombu.sqlite.database import Database  # noqa: PLC0415 - on demand
 
     del config
     database = Database(urls.path_of(url))

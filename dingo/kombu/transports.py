@@ -111,7 +111,7 @@ class _SqliteBindings(_Bindings):
     """A table."""
 
     def __init__(self, url: str) -> None:
-        from dingo.kombu.sqlite import Database  # noqa: PLC0415 - on demand
+        from dingo.kombu.sqlite.database import Database  # noqa: PLC0415 - on demand
 
         self._database = Database(unquote(urlsplit(url).path[1:]))
         self._connection = self._database.connect()

@@ -12,7 +12,8 @@ import threading
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
-from dingo.kombu.sqlite import LOOK, Bell, Database, Ringer
+from dingo.kombu.sqlite.bells import LOOK, Bell, Ringer
+from dingo.kombu.sqlite.database import Database
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,13 +12,14 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from dingo.bridge.ledger import HORIZON, Pace, exchange
+from dingo.kombu.sqlite.bells import Ringer
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
     from dingo.contracts import Place, UniqueCall, Wait
-    from dingo.kombu.sqlite import Database, Ringer
+    from dingo.kombu.sqlite.database import Database
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS paces (
@@ -78,8 +79,6 @@ class SqliteLedger:
 
     def _ring(self) -> None:
         if self._ringer is None:
-            from dingo.kombu.sqlite import Ringer  # noqa: PLC0415 - which makes ledgers
-
             self._ringer = Ringer(self._database.place)
         self._ringer.ring_workers()
 
