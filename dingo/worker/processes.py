@@ -76,8 +76,9 @@ _LINE_SECONDS = 0.010
 # What a child gives back has waited longer than all others of its priority.
 _BEFORE_ALL = 1 << 60
 
-# While all children have short calls enough before them, answers are looked at so often only (seconds).
-_NAP = 0.001
+# While all children have short calls enough before them, answers are looked at so often only: what this process does
+# it does on the cores that they need. So much is left to do for each when it looks again (seconds).
+_NAP, _LEFT_AFTER_NAP = 0.003, 0.001
 
 # A child that has not answered for so long (seconds) gives back what it has not started.
 _STUCK = 0.020
@@ -377,7 +378,7 @@ class ProcessPool:
             self._orders.popleft()()
 
     def _all_have_enough(self) -> bool:
-        soon = monotonic() + 2 * _NAP
+        soon = monotonic() + _NAP + _LEFT_AFTER_NAP
         return bool(self._children) and all(
             len(child.line) > 1 and child.ready and child.heard + child.load > soon for child in self._children
         )
