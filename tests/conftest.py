@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from databases import memcached, mongodb, mysql, postgresql
-from rabbit import amqp_node
+from rabbit import amqp_node, launch_shared, running_node
 
 import dingo
 
@@ -70,8 +70,12 @@ def make_app():
 
 @pytest.fixture(scope="session")
 def rabbit_node():
-    """A RabbitMQ that several modules share, each with queues of its own. Some kill it, and start it again."""
-    import rabbit
-
-    with rabbit.running_node() as node:
+    """A RabbitMQ to be killed, and started again."""
+    with running_node() as node:
         yield node
+
+
+def pytest_collection_finish(session):
+    """RabbitMQ takes some seconds to start: let it, while the tests that do not need it run."""
+    if not session.config.option.collectonly and any("amqp" in item.name for item in session.items):
+        launch_shared(session.config)

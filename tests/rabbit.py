@@ -109,12 +109,20 @@ class Node:
 
     def start(self):
         """Start it and wait until it speaks AMQP."""
+        self.launch()
+        self.wait()
+
+    def launch(self):
+        """Start it, and do not wait: it takes some seconds."""
         with (self.home / "output").open("ab") as output:
             # In the foreground and in a group of its own, so that all of it can be ended by its id.
             self.process = subprocess.Popen(
                 [server()], env=self._environment(), cwd=self.home, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
+
+    def wait(self):
+        """Wait until it speaks AMQP."""
         until = time.monotonic() + PATIENCE
         while not self._speaks():
             if self.process.poll() is not None or time.monotonic() > until:
@@ -182,8 +190,21 @@ def running_node(settings="", advanced=""):
         node.remove()
 
 
+_shared = []
+
+
+def launch_shared(config):
+    """Start the node that tests share while the first of them run; it ends with pytest."""
+    if server() is not None and not _shared:
+        _shared.append(Node())
+        config.add_cleanup(_shared[0].remove)
+        _shared[0].launch()
+
+
 @pytest.fixture(scope="session")
-def amqp_node():
-    """A node that all tests of the session share."""
-    with running_node() as node:
-        yield node
+def amqp_node(pytestconfig):
+    """A node that all tests of the session share. Nobody kills it."""
+    need_server()
+    launch_shared(pytestconfig)
+    _shared[0].wait()
+    return _shared[0]

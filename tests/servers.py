@@ -15,11 +15,13 @@ import pytest
 PATIENCE = 10.0  # how long a server may take to answer (seconds)
 
 
-def free_port() -> int:
+def free_port(most: int = 65535) -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    while True:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            if one.getsockname()[1] <= most:
+                return one.getsockname()[1]
 
 
 class RedisServer:
@@ -28,7 +30,7 @@ class RedisServer:
     def __init__(self, place, *options: str) -> None:
         self.place = place
         self.options = options
-        self.port = free_port()
+        self.port = free_port(55535)  # a cluster wants the port 10000 above it too
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -14,6 +14,7 @@ from conftest import PATIENCE
 from servers import redis_server
 
 import dingo
+from dingo.bridge import serving
 from dingo.kombu.abilities import Ability, abilities
 
 __all__ = ["redis_server"]
@@ -110,6 +111,14 @@ def own(mode):
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def looked_for_often():
+    """A worker asks often what it is to stop, so that the many tests that wait for it wait shortly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "TEND", 0.05)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -46,8 +46,8 @@ def die_once(path: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def node(rabbit_node):
-    return rabbit_node
+def node(amqp_node):
+    return amqp_node
 
 
 class Fleet:
@@ -285,6 +285,7 @@ def slow_app(strict):
 def test_tasks_longer_than_the_server_lets_anybody_keep_them_run_once(slow_app, monkeypatch, known):
     """A probe finds out in time; where even that comes too late, the worker gets back what it runs."""
     monkeypatch.setattr(amqp, "RENEW_FIRST", 0.5 if known else 60.0)
+    monkeypatch.setattr(amqp, "HOLD_SETTLES", 0.0)  # it is longer than the patience of this server
     events = slow_app.listen(level=dingo.Level.WARNING)
     slow_app.start_worker()
     results = slow_app.call_many("slow", [(number,) for number in range(3)])

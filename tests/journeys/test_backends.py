@@ -4,7 +4,6 @@ import itertools
 import time
 
 import pytest
-import rabbit
 from servers import redis_server
 
 import dingo
@@ -20,17 +19,11 @@ PAIRS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def node():
-    with rabbit.running_node() as node:
-        yield node
-
-
 @pytest.fixture
 def url_of(request, tmp_path):
     def url(kind):
         if kind == "amqp":
-            return request.getfixturevalue("node").url
+            return request.getfixturevalue("amqp_node").url
         if kind == "redis":
             return request.getfixturevalue("redis_server").url
         if kind in ("postgresql", "mysql", "mongodb"):

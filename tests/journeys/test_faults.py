@@ -13,7 +13,8 @@ from ground import BROKERS, Ground
 from servers import need
 
 from dingo.errors import BrokerUnavailable
-from dingo.kombu import amqp, redis, sqlite
+from dingo.kombu import amqp, sqlite
+from dingo.kombu.redis import line, server, store, worker
 
 SERVERS = ("redis", "amqp")
 
@@ -78,8 +79,12 @@ def test_a_killed_server_comes_back_and_all_is_done(server_ground):
 
 @pytest.mark.parametrize("who", ["worker", "caller"])
 def test_a_black_hole_is_noticed_and_all_goes_on_when_it_opens(server_ground, who, monkeypatch):
-    for module, name in ((redis, "BLOCK"), (redis, "GRACE"), (redis, "ANSWER_SECONDS"), (amqp, "PATIENCE")):
-        monkeypatch.setattr(module, name, 1)
+    for module, names in (
+        (line, ("BLOCK", "GRACE")), (store, ("BLOCK", "GRACE")), (worker, ("BLOCK",)), (server, ("ANSWER_SECONDS",)),
+        (amqp, ("PATIENCE",)),
+    ):  # fmt: skip
+        for name in names:
+            monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(amqp.AmqpStore, "_heartbeat", 1)
     withstood(scenarios.black_hole(server_ground, worker=who == "worker", patience=20.0))
 
