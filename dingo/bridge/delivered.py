@@ -21,15 +21,14 @@ _WATCHED: Any = object()  # stands in a RemoteJob's `_watch`, so that its end al
 class RemoteJob(Job):
     """A delivery while it runs here. Its end is not told to callers in this process but settled."""
 
-    __slots__ = ("alone", "begun", "delivery", "incoming", "on_loop")
+    __slots__ = ("begun", "delivery", "incoming", "on_loop")
 
     begun: float  # when it was claimed (time.monotonic),
-    on_loop: bool  # whether it needs no thread,
-    alone: bool  # and whether there was a thread for it at once
+    on_loop: bool  # and whether it needs no thread
 
     def __init__(self, incoming: Incoming, args: Any, kwargs: Any, delivery: Delivery) -> None:
         # Spelt out again rather than called: this is run once per delivery.
-        self._plan = incoming.plan
+        self._plan = incoming.plan_of_next()
         self._args = args
         self._kwargs = kwargs
         self._status = _SENT

@@ -40,16 +40,6 @@ class Room:
         self._each = 0.0  # how long the newest that were settled took a thread at most (seconds)
         self._threads = 1
 
-    @property
-    def free(self) -> bool:
-        """Whether there is a thread that has nothing to do."""
-        return self._blocking < self._threads
-
-    @property
-    def threads(self) -> int:
-        """How many threads there are."""
-        return self._threads
-
     def take(self, count: int = 1, *, on_loop: bool) -> None:
         """Note that a message with so many tasks has come."""
         if on_loop:

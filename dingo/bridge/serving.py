@@ -459,7 +459,6 @@ class RemoteWorker(LocalBridge):
     def _run(self, job: RemoteJob, now: float) -> None:
         envelope = job.delivery.envelope
         job.begun, job.on_loop = now, job._plan.pool.kind == LoopPool.kind
-        job.alone = self._claim_room.free
         self._held[envelope.name, envelope.id] = job
         self._claim_room.take(on_loop=job.on_loop)
         if job.delivery.suspect:
@@ -475,11 +474,9 @@ class RemoteWorker(LocalBridge):
             self._divide(delivery)
             return
         pack.begun, pack.on_loop = now, plan.pool.kind == LoopPool.kind
-        pack.alone = self._claim_room.free
         self._held[delivery.envelope.name, delivery.envelope.id] = pack
         self._claim_room.take(len(pack.jobs), on_loop=pack.on_loop)
         for job in pack.jobs:
-            job.alone = False
             self._put(job)
 
     def _record_starts(self, jobs: list[RemoteJob]) -> bool:
@@ -610,12 +607,8 @@ class RemoteWorker(LocalBridge):
         taken = now - job.begun
         if isinstance(job, Pack):
             self._claim_room.leave(taken, len(job.jobs), on_loop=job.on_loop)
-            if job.alone:  # its calls were all the threads had to do
-                job.incoming.took(taken * self._claim_room.threads / len(job.jobs))
             return
         self._claim_room.leave(taken, on_loop=job.on_loop)
-        if job.alone:
-            job.incoming.took(taken)
         if job._plan.limit is not None and (place := vars(job.detail()).pop("place", None)) is not None:
             place.leave()  # it ended without having run
 

@@ -13,7 +13,10 @@ and compared from then on. What is not that plain, byte for byte, takes the long
 
 from __future__ import annotations
 
+import copy
 import re
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dingo.message.frame import quoted
@@ -21,6 +24,8 @@ from dingo.message.report import Status
 from dingo.message.task import WIRE_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dingo.contracts import Envelope
     from dingo.job import Job
     from dingo.marshaller.short import ShortWays, Success
@@ -31,6 +36,8 @@ _HEAD_END = b',"id":"'
 _PLAIN_END = re.compile(rb'([0-9A-Za-z]+)","t":[0-9]{1,12}\.[0-9]{1,9}\}\n')
 _REPORT_BEGIN = f'{{"v":{WIRE_VERSION},"id":'.encode()
 _ID_AT = len(_REPORT_BEGIN) + 1
+# One of so many calls is timed.
+_TIMED_OF = 16
 # Plans of single calls come and go: what is known of them is forgotten when it is of so many.
 PLANS_MOST = 1000
 
@@ -54,7 +61,7 @@ def report_tail(name: str, status: Status) -> bytes:
 class Incoming:
     """What the calls with the same begin of their header have in common at their worker."""
 
-    __slots__ = ("_option", "_reads", "_tail", "_writes", "keep", "plan", "reply", "seconds", "size")
+    __slots__ = ("_came", "_option", "_reads", "_tail", "_timed", "_writes", "keep", "plan", "reply", "seconds", "size")
 
     def __init__(self, plan: Plan, reply: str, keep: float, size: int = 0) -> None:
         self.plan = plan
@@ -63,8 +70,10 @@ class Incoming:
         self.size = size
         """How many calls are packed in one; 0: it is a single call."""
         self.seconds: float | None = None
-        """How long one of them takes, smoothed."""
+        """How long the function takes, smoothed."""
         self._option = plan.option
+        self._came = 0  # how many came by the short way
+        self._timed: Plan | None = None  # by which some of them run, to learn how long they take
         self._reads = short_ways(plan.marshaller, plan)
         self._writes = short_ways(plan.report_marshaller, plan)
         self._tail = report_tail(plan.name, Status.SUCCESS) + b"}\n"
@@ -73,6 +82,7 @@ class Incoming:
         """Read a call's arguments, corrected, or those of all that are packed; None for the long way."""
         if self._reads is None or self._option is not self.plan.option:  # compiled anew meanwhile
             return None
+        self._came += 1
         if self.size:
             several = self._reads.read_calls(frame[at:], self.size)
             return None if several is None else tuple(several)
@@ -93,9 +103,23 @@ class Incoming:
     def _report(self, call_id: str, body: bytes | None) -> bytes | None:
         return None if body is None else b"".join((report_begin(call_id), self._tail, body))
 
-    def took(self, seconds: float) -> None:
-        """Note how long a call took that did not have to wait."""
-        self.seconds = seconds if self.seconds is None else self.seconds * 0.8 + seconds * 0.2
+    def plan_of_next(self) -> Plan:
+        """Return the plan by which the next of them runs: of those that run in threads, now and then one is timed."""
+        if self._came == 0 or (self._came % _TIMED_OF and self.seconds is not None):
+            return self.plan
+        if self._timed is None or self._timed.pool is not self.plan.pool:
+            self._timed = copy.copy(self.plan)
+            if self.plan.pool.kind == "thread":
+                self._timed.run = partial(self._time, self.plan.run)
+        return self._timed
+
+    def _time(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        began = monotonic()
+        try:
+            return run(*args, **kwargs)
+        finally:
+            took = monotonic() - began
+            self.seconds = took if self.seconds is None else self.seconds * 0.8 + took * 0.2
 
 
 class Known:

@@ -61,9 +61,8 @@ class PackedJob(RemoteJob):
 class Pack:
     """A delivery of several calls while they run here."""
 
-    __slots__ = ("_again", "_ended", "alone", "begun", "delivery", "incoming", "jobs", "on_loop")
+    __slots__ = ("_again", "_ended", "begun", "delivery", "incoming", "jobs", "on_loop")
 
-    alone: bool
     begun: float
     on_loop: bool
 
