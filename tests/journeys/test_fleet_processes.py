@@ -1,12 +1,11 @@
 """Limits over real worker processes: never exceeded, and a place outlives no worker."""
 
 import itertools
-import subprocess
-import sys
 import time
 
 import pytest
 from servers import redis_server
+from workers import worker_processes
 
 import dingo
 from dingo.bridge.ledger import BURST
@@ -65,21 +64,8 @@ def place(request, tmp_path, monkeypatch):
 @pytest.fixture
 def start(place):
     """Start worker processes; all are ended with the test."""
-    started = []
-
-    def start():
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "dingo", "worker", "shop:app", "-c", "4", "-l", "ERROR"],
-            cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        started.append(worker)
-        assert worker.stdout.readline().startswith("ready ")
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
+    with worker_processes(place) as start:
+        yield start
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """Workers killed while they hold packs of calls: nothing is lost, and who kills its worker harms nobody else."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from servers import redis_server
+from workers import worker_processes
 
 import dingo
 
@@ -38,22 +35,8 @@ def url(request, tmp_path):
 @pytest.fixture
 def start(tmp_path, url):
     (tmp_path / "shop.py").write_text(TASKS)
-    started = []
-
-    def start():
-        environment = {**os.environ, "DINGO_BROKER": url}
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "dingo", "worker", "shop:app", "-c", "4", "-l", "ERROR"],
-            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        started.append(worker)
-        assert worker.stdout.readline().startswith("ready ")
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
+    with worker_processes(tmp_path, DINGO_BROKER=url) as start:
+        yield start
 
 
 @pytest.fixture

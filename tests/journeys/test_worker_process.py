@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 
 import pytest
+from workers import worker_processes
 
 import dingo
 
@@ -71,22 +72,8 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def start(place):
     """Start worker processes; all are ended with the test."""
-    started = []
-
-    def start(*options, ready=True):
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "dingo", "worker", "shop:app", "-c", "4", "-l", "ERROR", *options],
-            cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(worker)
-        if ready:
-            assert worker.stdout.readline().startswith("ready ")
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
+    with worker_processes(place, stderr=subprocess.PIPE) as start:
+        yield start
 
 
 @pytest.fixture
