@@ -115,9 +115,10 @@ def own(mode):
 
 @pytest.fixture(scope="session", autouse=True)
 def looked_for_often():
-    """A worker asks often what it is to stop, so that the many tests that wait for it wait shortly."""
+    """A worker asks often what it is to stop, and looks early at what it parked: many tests wait for that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "TEND", 0.05)
+        patch.setattr(serving, "PARK_FIRST", 0.1)
         yield
 
 

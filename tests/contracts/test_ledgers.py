@@ -7,12 +7,21 @@ from by_url import ByURL
 from servers import redis_server
 
 from dingo.kombu.redis import RedisWorker
+from dingo.kombu.redis import worker as redis_worker
 from dingo.kombu.sqlite import SqliteWorker
+from dingo.kombu.sqlite import worker as sqlite_worker
 from dingo.testing.suites import LedgerSuite
 
 __all__ = ["redis_server"]
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def looked_for_often(monkeypatch):
+    """Workers look for dead ones often: the lease is short here too."""
+    for module in (sqlite_worker, redis_worker):
+        monkeypatch.setattr(module, "REAP_EVERY", 0.05)
 
 
 class TestMemory(LedgerSuite):

@@ -15,6 +15,8 @@ from servers import need
 from dingo.errors import BrokerUnavailable
 from dingo.kombu import amqp, sqlite
 from dingo.kombu.redis import line, server, store, worker
+from dingo.kombu.sqlite import database as sqlite_database
+from dingo.kombu.sqlite import worker as sqlite_worker
 
 SERVERS = ("redis", "amqp")
 
@@ -130,7 +132,7 @@ def test_a_worker_killed_between_two_writes_loses_nothing(sqlite_ground):
 
 
 def test_a_file_locked_by_another_program_is_waited_for(sqlite_ground, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_database, "BUSY_SECONDS", 0.2)
     withstood(scenarios.locked_file(sqlite_ground, 20, 2.0))
 
 
@@ -178,11 +180,11 @@ def wait_until(fact):
 def test_a_stepped_clock_makes_nobody_dead(two_workers, monkeypatch):
     one, other = two_workers
     assert not silent(one, other)
-    monkeypatch.setattr(sqlite, "time", lambda: time.time() + 3600)
+    monkeypatch.setattr(sqlite_worker, "time", lambda: time.time() + 3600)
     assert not silent(one, other)
     other._renewed = None
     other.tend()
-    monkeypatch.setattr(sqlite, "time", lambda: time.time() - 3600)
+    monkeypatch.setattr(sqlite_worker, "time", lambda: time.time() - 3600)
     assert not silent(one, other)
 
 

@@ -10,12 +10,20 @@ from servers import redis_server
 
 import dingo
 from dingo import Status
+from dingo.bridge import serving
 from dingo.bridge.memory import MemoryNamedWorker, MemoryProducer, MemoryStore, MemoryWorker, Wire
 from dingo.contracts import Envelope
 
 __all__ = ["redis_server"]
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def looked_for_often(monkeypatch):
+    """A worker asks often what it is to stop, and looks early at what it parked."""
+    monkeypatch.setattr(serving, "TEND", 0.05)
+    monkeypatch.setattr(serving, "PARK_FIRST", 0.1)
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])

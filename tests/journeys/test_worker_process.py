@@ -128,7 +128,7 @@ def test_a_long_task_of_a_live_worker_is_not_run_twice(place, start, caller):
     start()
     start()
     result = caller.call("gate", "late")
-    assert not result.wait(5.0)  # longer than the lease
+    assert not result.wait(4.0)  # longer than the lease
     (place / "late").write_text("")
     assert result.result(PATIENCE) == "late"
     assert sum(runs(place).values()) == 1
