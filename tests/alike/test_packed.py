@@ -57,7 +57,7 @@ def test_a_task_that_nobody_knows_travels_alone_until_it_has_shown_that_it_is_sh
     assert [result.result(PATIENCE) for result in results] == [1] * 5
     for _ in range(50):  # a call that found a thread at once says how long it took
         assert task.call().result(PATIENCE) == 1
-    assert 0 < both.caller._opened()._arrivals.seconds[task.name] < PATIENCE
+    assert 0 <= both.caller._opened()._arrivals.seconds[task.name] < PATIENCE  # by the clock it may take nothing
 
 
 def test_a_long_task_is_not_packed(both):
