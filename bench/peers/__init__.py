@@ -53,7 +53,7 @@ PEERS = {
     for peer in (
         Peer("dingo redis", "redis", "dingo", _DINGO, "4 threads, nothing packed", _LEASED, share=1.0),
         Peer("dingo amqp", "amqp", "dingo", _DINGO, "4 threads, nothing packed",
-             f"{_LATE}; publishing confirmed, quorum queues, messages persistent, reports too",
+             f"{_LATE}; publishing confirmed, classic queues, messages persistent, reports too",
              share=1.0),
         Peer("dingo sqlite", "sqlite", "dingo", _DINGO, "4 threads, nothing packed, synchronous=FULL",
              f"{_LEASED}, on the disk", share=1.0),

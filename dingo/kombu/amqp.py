@@ -3,7 +3,7 @@
 Connecting, declaring and consuming are py-amqp's; publishing, acknowledging and reading are done here, in batches:
 py-amqp reads a message in nine system calls, and looks for input before each publish.
 
-    dingo.{queue}.{priority}            the tasks: quorum queues, or durable classic ones (`?queue_type=classic`)
+    dingo.{queue}.{priority}            the tasks: durable classic queues, or quorum queues (`?queue_type=quorum`)
     dingo.later.{...}                   tasks that are not due yet, one queue per moment; they expire into the above
     dingo.hold.{worker}.{...}           tasks whose start is recorded: of a dead worker they expire into the above
     dingo.reply.{...}                   the reports for one caller; it goes when nobody has used it for an hour
@@ -49,8 +49,8 @@ PRIORITIES = range(9, -1, -1)
 # What a task queue may be: the first is the one that is made where nobody says anything else. Starts are counted, not
 # deliveries: the server's own limit would throw tasks away that never ran.
 QUEUE_TYPES: dict[str, dict[str, Any]] = {
-    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000},
     "classic": {"x-queue-type": "classic"},
+    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000},
 }
 # How long the server may take for an answer or a confirm (seconds).
 PATIENCE = 15.0
@@ -128,7 +128,7 @@ class Address:
     url: str
     options: dict[str, Any]
     queue_type: str | None = None
-    """What the task queues are to be; None: what they are already, new ones quorum queues."""
+    """What the task queues are to be; None: what they are already, new ones classic."""
 
     @classmethod
     def of(cls, url: str) -> Address:

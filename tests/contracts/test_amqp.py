@@ -278,10 +278,10 @@ def test_a_queue_of_neither_type_is_told_with_what_to_do(node):
         send(node.url, envelope("1", queue="stream"))
 
 
-def test_new_queues_are_quorum_queues(node):
+def test_new_queues_are_classic(node):
     node.delete(*queues("typed"))
     send(node.url, envelope("1", queue="typed"))
-    send(f"{node.url}?queue_type=quorum", envelope("2", queue="typed"))
+    send(f"{node.url}?queue_type=classic", envelope("2", queue="typed"))
 
 
 def test_what_a_server_has_confirmed_survives_that_it_is_killed(node):
