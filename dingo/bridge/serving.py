@@ -308,12 +308,22 @@ class RemoteWorker(LocalBridge):
 
     def _take_all(self, deliveries: Iterable[Delivery]) -> None:
         now = monotonic()
-        for delivery in deliveries:
+        for delivery in self._not_paused(deliveries) if self._paused else deliveries:
             job = self._short_job(delivery)
             if job is None:
                 self._take(delivery, now)
             else:
                 self._begin(job, now)
+
+    def _not_paused(self, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
+        """Give back what was claimed of queues that were paused meanwhile."""
+        for delivery in deliveries:
+            envelope = delivery.envelope
+            queue = envelope.queue.removesuffix(f".{envelope.name}") if self.named else envelope.queue
+            if queue in self._paused:
+                self._done.append(Settlement(delivery, Verdict.RETURN))
+            else:
+                yield delivery
 
     def _begin(self, job: RemoteJob | Pack, now: float) -> None:
         if isinstance(job, Pack):
