@@ -6,7 +6,7 @@ import dingo
 from peers import place
 from peers.calling import Caller as _Caller
 
-app = dingo.App(place.URL)
+app = dingo.App(place.URL, config=dingo.Config(when_full="wait"))  # a million calls are more than may be open
 
 
 @app.task

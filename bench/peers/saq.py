@@ -47,6 +47,8 @@ class Caller(AsyncCaller):
         while not handle.completed:
             await asyncio.sleep(POLL)
             await handle.refresh()
+        if handle.status != saq.Status.COMPLETE:
+            raise RuntimeError(f"a job of saq is {handle.status.value}: {handle.error}")
         return handle.result
 
     async def send(self, i):
