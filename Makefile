@@ -13,8 +13,9 @@ demo: $(VENV)/.demo  ## parse the standard library in a pool: then on worker pro
 	@$(BIN)/python examples/local/stdlib_census.py
 	@$(BIN)/python examples/distributed/census_survives_a_kill.py
 
+# Tests wait more than they work: four processes keep two cores busy. Who has done its share takes of another's.
 test: $(VENV)/.test servers  ## set up all that the tests need, then run them
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
 # The tests start servers of their own from these binaries (binary:package). Root on Debian installs what is missing;
 # elsewhere the tests that need it are skipped, and say so. mongod has no package there.

@@ -17,9 +17,11 @@ The way of a call, and where to read about each step:
         check     marshaller/      route                      Attempt    worker/attempt.py
     Result        caller/        Job          job.py          Context    worker/context.py
 
-Over a broker RemoteCaller (`bridge/remote.py`) sends what RemoteWorker (`bridge/serving.py`) runs in the same pools;
-`kombu/` and `store/` have what is behind the URLs. `message/` is what travels, `channel.py` how reports and events
-reach those who listen. docs/architecture.md has the whole way, and every module.
+What is said of tasks stands in `registrar.py` and `registry.py`. An app's first call opens its Session (`session.py`),
+which builds the bridge and compiles the plans. Over a broker RemoteCaller (`bridge/remote.py`) sends what RemoteWorker
+(`bridge/serving.py`) runs in the same pools; `kombu/` and `store/` have what is behind the URLs. `message/` is what
+travels, `channel.py` how reports and events reach those who listen. docs/architecture.md has the whole way, and every
+module.
 """
 
 from __future__ import annotations

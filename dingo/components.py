@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dingo.contracts import IDMaker, Marshaller
+    from dingo.message.option import Option
     from dingo.plan import Plan
 
 
@@ -94,6 +95,14 @@ class Components:
     def id_maker(self, key: Any) -> IDMaker:
         """Return an id maker by key. Raises BadOption."""
         return self.id_makers.get(key)  # type: ignore[no-any-return]
+
+    def check(self, option: Option) -> None:
+        """Raise BadOption for the key of a component that is not known."""
+        for key in (option.marshaller, option.report_marshaller):
+            if key is not None:
+                self.marshaller(key)
+        if option.id_maker is not None:
+            self.id_maker(option.id_maker)
 
     def prepare(self, plan: Plan) -> None:
         """Show a task to its marshallers, once each, before they carry anything of it."""

@@ -178,6 +178,9 @@ class Consumer(Component, Protocol):
 
     One with a method `starting_all(deliveries)`, which records the starts of several at once, has suspects run in
     groups; else they run one at a time. Raises BrokerUnavailable: then some of them may count as started.
+
+    One with a true attribute `settles_aside` may be asked to `settle` by another thread, one at a time, while the I/O
+    thread waits in `claim`.
     """
 
     def claim(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
@@ -206,8 +209,8 @@ class Consumer(Component, Protocol):
 class NamedConsumer(Consumer, Protocol):
     """A consumer with a queue for each task name: a worker then gets only what it has registered.
 
-    Its queues are called QUEUE.NAME. Who calls such workers has a Producer with the same attribute, or the
-    consumer itself attached.
+    Its queues are called QUEUE.NAME. To them goes what an app sends whose Producer has the same attribute, or that has
+    such a consumer attached too. Its worker serves the plain QUEUE after them: who knows nothing of this can call it.
     """
 
     named: bool
@@ -237,7 +240,10 @@ class Store(Component, Protocol):
     """
 
     def collect(self, reply: str, wait: float) -> list[bytes]:
-        """Return the frames of all new reports for this address; wait up to `wait` seconds for the first."""
+        """Return all new reports for this address, in order; wait up to `wait` seconds for the first.
+
+        They come in packs: frames one behind the other, each behind its length (`dingo.message.frame.pack`).
+        """
 
     def fetch(self, id: str, name: str | None) -> StoredCall | None:
         """Return what is known of a call: its final frame if it has ended. None: nothing is."""
@@ -245,8 +251,12 @@ class Store(Component, Protocol):
     def forget(self, id: str, name: str | None) -> bool:
         """Delete what is kept of a call; whether there was something."""
 
-    def cancel(self, id: str, name: str) -> bool | None:
-        """Withdraw a call that waits: True. Ask its worker to stop it: None. It has ended, or is unknown: False."""
+    def cancel(self, id: str, name: str, frame: bytes, keep: float) -> bool | None:
+        """Withdraw a call that waits: True. Ask its worker to stop it: None. It has ended, or is unknown: False.
+
+        `frame`: the final report of one that is withdrawn, for who waits for it, to be kept `keep` seconds, in the same
+        step. Empty: nobody is told, nothing is kept.
+        """
 
     def calls(self, state: str, queue: str | None) -> list[StoredCall]:
         """List the calls in a state ("waiting", "delayed"), in one queue or in all."""
@@ -263,6 +273,9 @@ class Herald(Component, Protocol):
     bytes, which others have made (`dingo.bridge.news`). `open` connects nothing. One thread of a worker calls
     `appear`, `wishes` and `tell`, one of a listener `wish` and `hear`, any thread `cards` and `close`. All raise
     BrokerUnavailable.
+
+    One that hears of wishes as they come may have `rest(seconds)`, which a worker calls to wait for some (True: there
+    may be), and `wake()`, which ends that.
     """
 
     def appear(self, owner: str, card: bytes, seconds: float) -> None:

@@ -61,6 +61,15 @@ class Registration:
             self.unresolved = None
         return True
 
+    def demand(self) -> None:
+        """Read the annotations, or raise TypeError that names the parameter whose annotation is unknown."""
+        if self.unresolved is not None and not self.resolve():
+            unknown, parameter = self.unresolved.reference, self.unresolved.parameter
+            raise TypeError(
+                f"task {self.name!r}: the annotation {unknown!r} of {parameter!r} is not defined; "
+                f"define it before the first call, or pass types={{{unknown!r}: ...}} to register()"
+            )
+
     @property
     def binding(self) -> Binding:
         """How arguments and the return value fit the function."""
@@ -171,7 +180,7 @@ class Task(Generic[P, R]):
 
     def _compiled(self) -> Plan:
         plan = self._plan
-        if plan is None or plan.bridge is not self._app._bridge:  # the app was opened anew since
+        if plan is None or plan.bridge is not self._app._session.caller:  # the app was opened anew since
             plan = self._plan = self._app.plan_for(self._registration, self._given)
         return plan
 

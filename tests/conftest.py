@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
 from databases import memcached, mongodb, mysql, postgresql
-from rabbit import amqp_node, launch_shared, running_node
+from rabbit import amqp_node, rabbit_node
+from servers import counting_url, own_redis, redis_server, sqs_server, sqs_url
 
 import dingo
 
-__all__ = ["amqp_node", "memcached", "mongodb", "mysql", "postgresql"]  # fixtures: one server of a kind for all tests
+__all__ = [  # fixtures: one server of a kind for all tests of a process
+    "amqp_node", "counting_url", "memcached", "mongodb", "mysql", "own_redis", "postgresql", "rabbit_node",
+    "redis_server", "sqs_server", "sqs_url",
+]  # fmt: skip
 
-PATIENCE = 10.0  # how long a test waits for a fact before it fails
+PATIENCE = 60.0  # how long a test waits for a fact before it fails; on a busy machine facts take their time
+
+
+def text_of(value):
+    """The text of a parameter, the same in every process: those that share the tests compare their names."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}({sorted(map(str, value))})"
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 @pytest.fixture
@@ -66,16 +78,3 @@ def make_app():
     yield make
     for app in apps:
         app.close(timeout=5, drain=False)
-
-
-@pytest.fixture(scope="session")
-def rabbit_node():
-    """A RabbitMQ to be killed, and started again."""
-    with running_node() as node:
-        yield node
-
-
-def pytest_collection_finish(session):
-    """RabbitMQ takes some seconds to start: let it, while the tests that do not need it run."""
-    if not session.config.option.collectonly and any("amqp" in item.name for item in session.items):
-        launch_shared(session.config)

@@ -90,11 +90,16 @@ class Proxy:
         try:
             data = one.recv(1 << 16)
             if data:
-                self._peers[one].sendall(data)
+                self._peers[one].sendall(self._through(one, data))
                 return
         except OSError:
             pass
         self._drop(one)
+
+    def _through(self, one: socket.socket, data: bytes) -> bytes:
+        """Say what is let through of what came in from one side."""
+        del one
+        return data
 
     def _drop(self, one: socket.socket) -> None:
         other = self._peers.pop(one, None)
@@ -102,3 +107,45 @@ class Proxy:
             self._peers.pop(other, None)
             other.close()
         one.close()
+
+
+class DeafProxy(Proxy):
+    """Forwards AMQP, but for answers: a server whose heartbeats go on while what it was asked gets lost."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self._swallowed: set[tuple[int, int]] | None = set()
+        self._rests: dict[socket.socket, bytes] = {}
+
+    def swallow(self, *methods: tuple[int, int]) -> None:
+        """Let these methods of the server's be lost from now on; none given: all."""
+        with self._doing:
+            self._swallowed = set(methods) or None
+
+    def open(self) -> None:
+        """Let everything through again; what was swallowed is lost."""
+        with self._doing:
+            self._swallowed = set()
+        super().open()
+
+    def _through(self, one: socket.socket, data: bytes) -> bytes:
+        if one.getpeername()[1] != self._target:
+            return data
+        data = self._rests.pop(one, b"") + data
+        passed, at = b"", 0
+        while len(data) - at >= 8:
+            end = at + 8 + int.from_bytes(data[at + 3 : at + 7])
+            if end > len(data):
+                break
+            if not self._is_lost(data[at:end]):
+                passed += data[at:end]
+            at = end
+        self._rests[one] = data[at:]
+        return passed
+
+    def _is_lost(self, frame: bytes) -> bool:
+        if frame[0] == 8:
+            return False
+        if self._swallowed is None:
+            return True
+        return frame[0] == 1 and (int.from_bytes(frame[7:9]), int.from_bytes(frame[9:11])) in self._swallowed

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import amqp
 import pytest
+from servers import free_port
 
 PATIENCE = 60.0
 
@@ -32,23 +33,13 @@ def need_server():
         pytest.skip("rabbitmq-server is not installed")
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 class Node:
     """A server that can be killed and started again with the same data."""
 
     def __init__(self, settings="", advanced=""):
         self.settings, self.advanced = settings, advanced
         self.home = Path(tempfile.mkdtemp(prefix="dingo-rabbit-"))
-        self.port, self.tls_port, self.dist = free_ports(3)
+        self.port, self.tls_port, self.dist = (free_port() for _ in range(3))
         self.name = f"dingo{os.getpid()}p{self.port}@localhost"
         self.process = None
 
@@ -109,20 +100,12 @@ class Node:
 
     def start(self):
         """Start it and wait until it speaks AMQP."""
-        self.launch()
-        self.wait()
-
-    def launch(self):
-        """Start it, and do not wait: it takes some seconds."""
         with (self.home / "output").open("ab") as output:
             # In the foreground and in a group of its own, so that all of it can be ended by its id.
             self.process = subprocess.Popen(
                 [server()], env=self._environment(), cwd=self.home, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
-
-    def wait(self):
-        """Wait until it speaks AMQP."""
         until = time.monotonic() + PATIENCE
         while not self._speaks():
             if self.process.poll() is not None or time.monotonic() > until:
@@ -190,21 +173,15 @@ def running_node(settings="", advanced=""):
         node.remove()
 
 
-_shared = []
-
-
-def launch_shared(config):
-    """Start the node that tests share while the first of them run; it ends with pytest."""
-    if server() is not None and not _shared:
-        _shared.append(Node())
-        config.add_cleanup(_shared[0].remove)
-        _shared[0].launch()
+@pytest.fixture(scope="session")
+def amqp_node():
+    """A node that all tests of the session share. Nobody kills it."""
+    with running_node() as node:
+        yield node
 
 
 @pytest.fixture(scope="session")
-def amqp_node(pytestconfig):
-    """A node that all tests of the session share. Nobody kills it."""
-    need_server()
-    launch_shared(pytestconfig)
-    _shared[0].wait()
-    return _shared[0]
+def rabbit_node():
+    """A node to be killed, and started again."""
+    with running_node() as node:
+        yield node

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 NOTICED = 30.0  # how long a fault may go unnoticed (seconds)
 CONSUMING = 10.0  # how long after its return a broker may wait for its workers (seconds)
-# Threads that are started when they are needed first, and descriptors of theirs, may come late; what is left behind by
-# every lost connection is more than so many.
-LATE = 3
+# Threads that are started when they are needed first, and descriptors of theirs, may come late. So may two connections
+# whose loss nobody has noticed half-way: each has three descriptors here, and the two of the proxy are gone at once.
+# What is left behind by every lost connection is more than so many.
+LATE = 9
 
 
 @dataclass

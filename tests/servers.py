@@ -3,7 +3,9 @@ ends with the tests. The machine's own servers are never touched."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,16 +14,22 @@ import time
 
 import pytest
 
-PATIENCE = 10.0  # how long a server may take to answer (seconds)
+PATIENCE = 60.0  # how long a server may take to answer (seconds)
+# None of those of outgoing connections: one of these may have the port before its server, or between two starts of it,
+# and who asks in vain for a port of theirs may get himself. Ten thousand above each is another, for a Redis cluster.
+PORTS = range(12_000, 22_000)
 
 
-def free_port(most: int = 65535) -> int:
-    """A port that nobody listens on now."""
+def free_port() -> int:
+    """A port that nobody listens on, and that no other process that runs tests takes: who has it holds it for UDP."""
     while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            if one.getsockname()[1] <= most:
-                return one.getsockname()[1]
+        address = ("127.0.0.1", random.choice(PORTS))
+        with socket.socket() as listening, socket.socket(type=socket.SOCK_DGRAM) as claim:
+            with contextlib.suppress(OSError):
+                listening.bind(address)
+                claim.bind(address)
+                claim.detach()  # open until this process ends
+                return address[1]
 
 
 class RedisServer:
@@ -30,7 +38,7 @@ class RedisServer:
     def __init__(self, place, *options: str) -> None:
         self.place = place
         self.options = options
-        self.port = free_port(55535)  # a cluster wants the port 10000 above it too
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,6 +101,16 @@ def redis_server(tmp_path_factory):
     server.kill()
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+def counting_url(request, tmp_path):
+    """An empty broker that can count: an SQLite file, and then a Redis."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/jobs.db"
+    server = request.getfixturevalue("redis_server")
+    server.flush()
+    return server.url
+
+
 @pytest.fixture
 def own_redis(tmp_path):
     """Make a Redis for one test, with the given options."""
@@ -119,7 +137,7 @@ def sqs_server(tmp_path_factory):
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output
         )
-    until = time.monotonic() + 3 * PATIENCE
+    until = time.monotonic() + PATIENCE
     while not _listens(port):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, "moto does not answer"

@@ -84,3 +84,13 @@ def test_the_reference_has_every_public_name():
     reference = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
     named = set(re.findall(r"^\.\. auto\w+:: dingo\.(\w+)$", reference, re.MULTILINE))
     assert named == set(dingo.__all__)
+
+
+def test_the_reference_has_every_member_of_an_app_that_is_for_users():
+    reference = (DOCS / "reference" / "app.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.\. auto\w+:: dingo\.App\.(\w+)$", reference, re.MULTILINE))
+    for_dingo_itself = {
+        "await_shown", "gave_up", "hub", "idle", "inside", "plan_for", "redirect", "run_here", "send_many", "stream",
+        "task_queues",
+    }  # fmt: skip
+    assert named == {name for name in dir(dingo.App) if not name.startswith("_")} - for_dingo_itself

@@ -23,7 +23,7 @@ app = dingo.App("local", config=Config(workers=2, exit_timeout_seconds=EXIT))
 def run(program: str, *flags: str, exit_timeout: float = 30) -> subprocess.CompletedProcess[str]:
     code = HEAD.replace("EXIT", str(exit_timeout)) + textwrap.dedent(program)
     return subprocess.run(
-        [sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=PATIENCE * 3, check=False
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -216,6 +216,8 @@ def test_ctrl_c_ends_every_wait(wait):
 # -- forks -----------------------------------------------------------------------------------------------------
 
 FORK = """
+import warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # said of every such fork since Python 3.12
 def in_child(fn):
     sys.stdout.flush()
     child = os.fork()
@@ -341,6 +343,39 @@ app.close()
 """
     )
     assert out == "{0}\n"
+
+
+def test_a_fork_waits_for_what_another_thread_imports():
+    """Else the child would wait for an import that nobody ends there."""
+    out = passes(
+        FORK
+        + """
+import importlib.machinery
+begun, go_on = threading.Event(), threading.Event()
+class Held:
+    def find_spec(self, name, path, target=None):
+        if name == "dingo.worker.loops":
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            run = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (begun.set(), go_on.wait(30), run(module))
+            return spec
+sys.meta_path.insert(0, Held())
+os.register_at_fork(before=go_on.set)
+@app.task
+async def a(n):
+    return n
+thread = threading.Thread(target=lambda: a.call(1).result(20))
+thread.start()
+begun.wait(30)
+def child():
+    assert a.call(2).result(20) == 2
+    app.close(5)
+print(in_child(child))
+thread.join()
+app.close()
+"""
+    )
+    assert out == "0\n"
 
 
 def test_a_task_may_fork():

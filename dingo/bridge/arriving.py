@@ -10,7 +10,7 @@ from dingo.errors import BadMessage, BadReturn
 from dingo.events import Level, Origin
 from dingo.job import Fault
 from dingo.message import packed
-from dingo.message.frame import unpack
+from dingo.message.frame import NotForUs, unpack
 from dingo.message.report import Code, Failure, Report, Status
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dingo.config import Config
     from dingo.events import Hub
     from dingo.job import Job
+
+
+_FINAL = tuple(one.value for one in Status if one.final)
 
 
 class Arrivals:
@@ -36,6 +39,8 @@ class Arrivals:
         self._open_calls = open_calls
         self._forget = forget
         self._returns = Returns()
+        self.unclaimed: Callable[[str, str], object] | None = None
+        """Told the name and id of calls that have ended without anybody waiting for it here."""
 
     def receive(self, data: bytes) -> None:
         """Take the reports that came together."""
@@ -57,13 +62,28 @@ class Arrivals:
                     self._take_opened(member, packed.member_report(body, index), len(frame))
             else:
                 self._take_opened(header, body, len(frame))
+        except NotForUs as error:
+            self.refuse(error)
+            self._end_unread(error)
         except BadMessage as error:
             self.refuse(error)
 
+    def _end_unread(self, error: NotForUs) -> None:
+        """End the call whose final report cannot be read here: no other will come."""
+        call_id, name = error.header["id"], error.header["n"]
+        job = self._open_calls.by_id.get(call_id)
+        if not isinstance(job, PackedCalls):
+            job = self._open_calls.get(call_id, name)
+        if job is not None and job.name == name and error.header.get("s") in _FINAL:
+            self._forget(job)
+            job.finish(Status.FAILURE, Fault.saying(Code.BAD_MESSAGE, f"the report of this call is {error}"))
+
     def _take_opened(self, header: dict[str, Any], body: bytes, size: int) -> None:
-        job = self._open_calls.get(header["id"])
-        if job is None:
-            return  # abandoned, or the same report again after a redelivery: the first one counts
+        job = self._open_calls.get(header["id"], header["n"])
+        if job is None:  # abandoned, or the same report again after a redelivery: the first one counts
+            if self.unclaimed is not None and header.get("s") in _FINAL:
+                self.unclaimed(header["n"], header["id"])
+            return
         report = self.read(header, body, size, job)
         if report.final:
             self._forget(job)

@@ -100,10 +100,9 @@ class Codec:
     open_report: Callable[[bytes], Opened]
     """The same of a report."""
 
-    def __init__(self, config: Config, reply: str, *, named: bool = False) -> None:
+    def __init__(self, config: Config, *, named: bool = False) -> None:
         self._config = config
         self._named = named  # whether there is a queue for each task name
-        self._reply = reply
         self._outgoing: dict[int, Outgoing] = {}
         self.largest_report = sys.maxsize  # what the backend can take (bytes)
         self.use_keys(config.signing_keys)
@@ -222,11 +221,22 @@ class Codec:
         return ReportEnvelope(job.reply, report.id, report.name, frame, report.final, keep)
 
     def refusal(self, envelope: Envelope, failure: Failure, keep: float) -> ReportEnvelope:
-        """Make the envelope of a FAILURE for a task that may not even be readable: in JSON, whatever it asked for."""
-        report = Report(envelope.id, envelope.name, Status.FAILURE, failure=failure)
+        """Make the envelope of an end without a run, for a task that may not even be readable.
+
+        It is in JSON, whatever the task asked for; CANCELLED if that is the failure's code, else FAILURE.
+        """
+        status = Status.CANCELLED if failure.code is Code.CANCELLED else Status.FAILURE
+        report = Report(envelope.id, envelope.name, status, failure=failure)
         body = _marshaller_of("json").encode_report(None, report)
         frame = self._report_frame(envelope.frame, report, body, b',"m":"json"')
         return ReportEnvelope(envelope.reply, envelope.id, envelope.name, frame, True, keep)
+
+    def cancellation(self, call_id: str, name: str, failure: Failure) -> bytes:
+        """Make the final report of a call, or of a pack, that is withdrawn before any worker has it."""
+        report = Report(call_id, name, Status.CANCELLED, failure=failure)
+        header = report_begin(call_id) + report_tail(name, report.status) + b',"m":"json"'
+        frame = header + b"}\n" + _marshaller_of("json").encode_report(None, report)
+        return frame if self._report_seal is None else self._report_seal.put(frame)
 
     def success(self, job: RemoteJob) -> ReportEnvelope | None:
         """Make the envelope of a success by the short way; None where it is not that plain."""

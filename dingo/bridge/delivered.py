@@ -47,14 +47,13 @@ class RemoteJob(Job):
     @property
     def queue(self) -> str:
         """The queue it waited in."""
-        queue = self.delivery.envelope.queue
-        return queue.removesuffix(f".{self.name}") if self._plan.bridge.named else queue  # type: ignore[attr-defined]
+        return self._plan.bridge.queue_of_delivery(self.delivery)  # type: ignore[attr-defined,no-any-return]
 
     def wake(self) -> None:
-        """Hand its end to the I/O thread. One on which others are to follow is settled when those are sent."""
+        """Hand its end over. One on which others are to follow is settled when those are sent."""
         option = self._plan.option
         if self._status is Status.CANCELLED or not (option.on_success or option.on_error):
-            self._plan.bridge.done(self)  # type: ignore[attr-defined]
+            self._plan.bridge.settle_soon(self)  # type: ignore[attr-defined]
 
     def frame(self, codec: Codec) -> bytes:
         """Return what brought it."""

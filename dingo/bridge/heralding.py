@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dingo.bridge.news import CARD, EVENTS, NEWS, WISH, News, Seals, Wish, card_frame, news_frames
+from dingo.bridge.news import CARD, EVENTS, NEWS, WISH, News, Seals, Stop, Wish, card_frame, news_frames, read_wish
 from dingo.errors import BadMessage, BrokerUnavailable, ChannelClosed
 from dingo.events import Level, Origin
 
@@ -36,7 +36,7 @@ WAITING = 1000
 WISH_SECONDS, WISH_EVERY = 10.0, 3.0
 
 
-class _Watch:
+class Watch:
     """What both sides do alike: run in a thread until told to stop, and tell once when the Herald is lost."""
 
     def __init__(self, herald: Herald, hub: Hub, config: Config, name: str) -> None:
@@ -75,15 +75,20 @@ class _Watch:
                 self._emit(Level.INFO, "herald.restored", "the fleet is told and heard again")
 
 
-class WorkerNews(_Watch):
+class WorkerNews(Watch):
     """Shows one worker to the fleet, and tells its events to who wishes to hear them."""
 
-    def __init__(self, herald: Herald, hub: Hub, config: Config, name: str, card: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, herald: Herald, hub: Hub, config: Config, name: str, card: Callable[[], dict[str, Any]],
+                 heed: Callable[[frozenset[tuple[str, str]]], object]) -> None:  # fmt: skip
+        """`heed`: told, about once a second, which calls are not wanted any more."""
         super().__init__(herald, hub, config, "dingo-herald")
         self.shown = threading.Event()
         """Set when the fleet has seen it first, or could not."""
         self._name = name
         self._card = card
+        self._heed_stops = heed
+        self._rest: Callable[[float], bool] | None = getattr(herald, "rest", None)
+        self._until = 0.0  # when it is time to look again (time.monotonic)
         self._subscription: Subscription | None = None
         self._dropped = 0
         self._last: dict[str, Any] = {}
@@ -96,9 +101,9 @@ class WorkerNews(_Watch):
         while not self._stop.is_set():
             self._try(self._look)
             self.shown.set()
-            until = monotonic() + LOOK
-            while monotonic() < until and not self._stop.is_set():
-                self._try(partial(self._forward, until))
+            self._until = monotonic() + LOOK
+            while monotonic() < self._until and not self._stop.is_set():
+                self._try(self._forward)
         self._try(self._leave)
 
     def _look(self) -> None:
@@ -108,11 +113,13 @@ class WorkerNews(_Watch):
             shown = self._seals.put(CARD, card_frame(card))
             self._herald.appear(self._hub.token, shown, self._config.lease_seconds)
             self._last, self._appeared = card, now
-        self._heed([wish for wish in map(self._wish_of, self._herald.wishes()) if wish is not None])
+        wishes = [self._wish_of(data) for data in self._herald.wishes()]
+        self._heed([wish for wish in wishes if isinstance(wish, Wish)])
+        self._heed_stops(frozenset(call for wish in wishes if isinstance(wish, Stop) for call in wish.calls))
 
-    def _wish_of(self, data: bytes) -> Wish | None:
+    def _wish_of(self, data: bytes) -> Wish | Stop | None:
         try:
-            return Wish.of(self._seals.open(WISH, data))
+            return read_wish(self._seals.open(WISH, data))
         except BadMessage as error:
             if data not in self._refused:
                 self._refused = {data, *list(self._refused)[:100]}
@@ -135,14 +142,18 @@ class WorkerNews(_Watch):
         if heard is not None:
             heard.close()
 
-    def _forward(self, until: float) -> None:
+    def _forward(self) -> None:
         """Tell what happens here, until it is time to look again."""
         heard = self._subscription
+        left = max(0.0, self._until - monotonic())
         if heard is None:
-            self._stop.wait(until - monotonic())
+            if self._rest is None:
+                self._stop.wait(left)
+            elif self._rest(left):
+                self._until = 0.0
             return
         try:
-            events = [heard.get(max(0.0, until - monotonic()))]
+            events = [heard.get(left)]
         except (TimeoutError, ChannelClosed):
             return
         self._stop.wait(GATHER)
@@ -166,12 +177,14 @@ class WorkerNews(_Watch):
     def close(self, timeout: float) -> None:
         """Leave the fleet."""
         self._stop.set()
+        if self._rest is not None:
+            self._herald.wake()  # type: ignore[attr-defined]  # they come together
         if self._subscription is not None:
             self._subscription.close()  # so that nobody waits there
         self._thread.join(timeout)
 
 
-class FleetNews(_Watch):
+class FleetNews(Watch):
     """Brings the events of workers to those who listen in this process. It ends when nobody does."""
 
     def __init__(self, herald: Herald, hub: Hub, config: Config, subscription: Subscription) -> None:

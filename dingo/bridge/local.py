@@ -17,19 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingo.aside import Aside
 from dingo.blocking import away
-from dingo.bridge.unique import key_of_call
 from dingo.caller.directory import DefaultIDMaker, Directory
 from dingo.caller.result import IgnoredResult, Result
-from dingo.components import key_of
-from dingo.errors import AppClosed, BadArguments, BadReturn, QueueFull
+from dingo.errors import AppClosed, QueueFull
 from dingo.events import PRODUCER, WORKER, Level, Origin
+from dingo.inspection import info
 from dingo.job import Fault, Job
-from dingo.message.report import Code, Report, Status
-from dingo.message.task import Header, TaskMessage
+from dingo.message.report import Code, Status
 from dingo.timer import Timer
 from dingo.worker.context import Context
 from dingo.worker.limits import Gate, Limit
-from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
 if TYPE_CHECKING:
@@ -38,8 +35,10 @@ if TYPE_CHECKING:
     from dingo.config import Config
     from dingo.events import Hub
     from dingo.hooks import Hooks
+    from dingo.inspection import CallInfo
     from dingo.message.signature import Signature
     from dingo.plan import Plan
+    from dingo.worker.loops import LoopPool
     from dingo.worker.processes import ProcessPool
 
 AnyPool: TypeAlias = "ThreadPool | LoopPool | ProcessPool"
@@ -122,7 +121,12 @@ class LocalBridge:
             from dingo.worker.processes import ProcessPool  # noqa: PLC0415 - pickle and sockets, for who uses it
 
             return ProcessPool(name, count, self.hub, lifespan=self._lifespan)
-        return LoopPool(name, count, self.hub) if kind == "async" else self._make_threads(name, count)
+        return self._make_loops(name, count) if kind == "async" else self._make_threads(name, count)
+
+    def _make_loops(self, name: str, count: int) -> LoopPool:
+        from dingo.worker.loops import LoopPool  # noqa: PLC0415 - asyncio, only for those who have async tasks
+
+        return LoopPool(name, count, self.hub)
 
     def _make_threads(self, name: str, count: int) -> ThreadPool:
         return ThreadPool(name, count, self.hub)
@@ -134,7 +138,7 @@ class LocalBridge:
 
     def _shared_loop(self) -> LoopPool:
         if self._loop is None:
-            self._loop = LoopPool("loop", 1, self.hub)
+            self._loop = self._make_loops("loop", 1)
         return self._loop
 
     def _shared_processes(self) -> AnyPool:
@@ -277,7 +281,9 @@ class LocalBridge:
         elif (id_maker := plan.id_maker) is not None:
             self.directory.enter(job, id_maker.new_id)
         if self.config.marshal_locally:
-            self._carry_task(job)
+            from dingo.bridge.carrying import carry_arguments  # noqa: PLC0415 - only where that was asked for
+
+            carry_arguments(job)
         if option.keep_result is not None:
             job.watch(callback=partial(self._keep, option.keep_result))
         if plan.limit is not None:
@@ -352,6 +358,8 @@ class LocalBridge:
         return detail.due if detail.due is not None and detail.due > now else None
 
     def _claim_unique(self, job: Result[Any]) -> Result[Any] | None:
+        from dingo.bridge.unique import key_of_call  # noqa: PLC0415 - only for unique calls
+
         key = (job.name, key_of_call(job))
         with self._lock:
             other = self._unique.get(key)
@@ -361,6 +369,12 @@ class LocalBridge:
         job.watch(latch=partial(self._free_unique, key, job))
         return None
 
+    def carried(self, job: Job, value: Any) -> Any:
+        """Take a value through its marshaller and back, as `carries` says. Raises BadReturn."""
+        from dingo.bridge.carrying import carried  # noqa: PLC0415 - as above
+
+        return carried(job, value)
+
     def _free_unique(self, key: tuple[str, str], job: Job) -> None:
         with self._lock:
             if self._unique.get(key) is job:
@@ -368,42 +382,6 @@ class LocalBridge:
 
     def _keep(self, seconds: float, job: Job) -> None:
         self.timer.after(seconds, lambda: job)  # the alarm holds it
-
-    # -- marshalling, where that was asked for -----------------------------------------------------
-
-    def _carry_task(self, job: Job) -> None:
-        """Take a call's arguments through its marshaller and back. Raises BadArguments."""
-        plan = job._plan
-        header = self._header(job)
-        marshaller, fn = plan.marshaller, plan.registration.fn
-        message = TaskMessage(header, job._args, job._kwargs or {})
-        try:
-            decoded = marshaller.decode_task(fn, header, marshaller.encode_task(fn, message))
-            args, kwargs = decoded if isinstance(decoded, tuple) else (decoded.args, decoded.kwargs)
-        except BadArguments:
-            raise
-        except Exception as error:
-            raise BadArguments(_not_carried(marshaller, job, "the arguments", error)) from error
-        job._args, job._kwargs = plan.checked(tuple(args), dict(kwargs))
-
-    def carried(self, job: Job, value: Any) -> Any:
-        """Take a value through its marshaller and back. Raises BadReturn."""
-        plan = job._plan
-        report = Report(job.id, job.name, Status.SUCCESS, value, attempt=job.attempt)
-        marshaller, fn = plan.report_marshaller, plan.registration.fn
-        try:
-            return marshaller.decode_report(fn, self._header(job), marshaller.encode_report(fn, report)).value
-        except BadReturn:
-            raise
-        except BadArguments as error:
-            raise BadReturn(str(error)) from error
-        except Exception as error:
-            raise BadReturn(_not_carried(marshaller, job, "the returned value", error)) from error
-
-    def _header(self, job: Job) -> Header:
-        plan = job._plan
-        keys = (key_of(plan.marshaller), key_of(plan.report_marshaller))
-        return Header(job.id, job.name, *keys, dict(plan.option.headers))
 
     # -- waiting for a time ------------------------------------------------------------------------
 
@@ -437,14 +415,27 @@ class LocalBridge:
             except AppClosed:
                 return  # late() has ended it: that is its report
 
-    def delayed(self, queue: str | None = None) -> list[Job]:
-        """Return the calls that wait for their time, in the order they are due."""
+    # -- looking into it ---------------------------------------------------------------------------
+
+    def pending(self, queue: str | None = None) -> list[CallInfo]:
+        """List the calls that wait for a worker."""
+        return [info(job) for job in self._waiting_jobs(queue)]
+
+    def delayed(self, queue: str | None = None) -> list[CallInfo]:
+        """List the calls that wait for their time, in the order they are due."""
+        return [info(job) for job in self._delayed_jobs(queue)]
+
+    def ended(self, status: Status, plan_of: Any) -> list[CallInfo]:
+        """List the calls that ended so and are still known, oldest first."""
+        del plan_of
+        return [info(job) for job in self.directory.ended(status)]
+
+    def _delayed_jobs(self, queue: str | None = None) -> list[Job]:
         with self._lock:
             jobs = sorted(self._delayed, key=lambda job: job.detail().due or 0.0)
         return [job for job in jobs if queue is None or job.queue == queue]
 
-    def pending(self, queue: str | None = None) -> list[Job]:
-        """Return the calls that wait for a worker."""
+    def _waiting_jobs(self, queue: str | None = None) -> list[Job]:
         with self._lock:  # looking stirs the queues up, so not while closing empties them
             if self.closed:
                 return []
@@ -466,11 +457,7 @@ class LocalBridge:
 
     def busy(self) -> bool:
         """Whether anything runs here, or waits."""
-        return any(pool.running() for pool in self._pools()) or bool(self.pending() or self.delayed())
-
-    def ended(self, status: Status) -> list[Job]:
-        """Return the calls that ended so and are still known, oldest first."""
-        return self.directory.ended(status)
+        return any(pool.running() for pool in self._pools()) or bool(self._waiting_jobs() or self._delayed_jobs())
 
     def find(self, id: str, names: Iterable[str], plan_of: Callable[[str], Plan]) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound."""
@@ -483,7 +470,7 @@ class LocalBridge:
 
     def purge(self, queue: str) -> int:
         """Withdraw all calls that wait in a queue; return how many."""
-        return sum(self.cancel(job) for job in (*self.pending(queue), *self.delayed(queue)))
+        return sum(self.cancel(job) for job in (*self._waiting_jobs(queue), *self._delayed_jobs(queue)))
 
     def _timer_failed(self, error: BaseException) -> None:
         self.hub.emit(Origin.SCHEDULER, Level.ERROR, "timer.failed", "an alarm raised", {"error": error}, error=error)
@@ -530,7 +517,7 @@ class LocalBridge:
             pools = self._pools()
             for pool in pools:
                 pool.closed = True
-        for job in self.delayed():
+        for job in self._delayed_jobs():
             self._drop(job)
             shut_down(job, _CLOSED)
         for gate in list(self._gates.values()):  # what is paused does not run any more
@@ -549,7 +536,7 @@ class LocalBridge:
                 shut_down(job, _CLOSED)
                 if not isinstance(pool, ThreadPool):
                     pool.interrupt(job)
-        for job in self.delayed():  # a retry that was asked for while it closed
+        for job in self._delayed_jobs():  # a retry that was asked for while it closed
             self._drop(job)
             shut_down(job, _CLOSED)
         self._close_the_rest(until)
@@ -604,13 +591,8 @@ class LocalBridge:
             job.finish(Status.FAILURE, fault)
 
 
-def _not_carried(marshaller: Any, job: Job, what: str, error: Exception) -> str:
-    key = key_of(marshaller)
-    return f"{job.name}(): the {key} marshaller could not carry {what}: {type(error).__name__}: {error}"
-
-
 def _fits(pool: AnyPool, plan: Plan) -> bool:
     """Whether a name's workers can run a plan: an executor's functions run in threads, async ones on loops."""
     if plan.lane != plan.name:
         return isinstance(pool, ThreadPool)
-    return isinstance(pool, LoopPool) is plan.binding.is_async
+    return (pool.kind == "async") is plan.binding.is_async

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -10,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from dingo.bridge.arriving import check_belongs
 from dingo.bridge.packing import PackedCalls
 from dingo.bridge.remote_result import RemoteResult
-from dingo.errors import BadMessage, BrokerUnavailable, NotAttached, ResultNotFound
+from dingo.bridge.withdrawals import Withdrawals
+from dingo.caller.directory import is_default_id
+from dingo.errors import BadMessage, BrokerUnavailable, NotAttached, NotRegistered, ResultNotFound
 from dingo.events import Level, Origin
+from dingo.inspection import CallInfo
 from dingo.job import Fault
 from dingo.message import packed
 from dingo.message.report import Code, Status
-from dingo.message.signing import unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,9 +29,10 @@ if TYPE_CHECKING:
     from dingo.bridge.arriving import Arrivals
     from dingo.bridge.codec import Codec
     from dingo.bridge.open_calls import OpenCalls
+    from dingo.bridge.opening import Opening
     from dingo.caller.result import Result
     from dingo.config import Config
-    from dingo.contracts import Ledger, Store, StoredCall
+    from dingo.contracts import Herald, Ledger, Store, StoredCall
     from dingo.events import Hub
     from dingo.job import Job
     from dingo.plan import Plan
@@ -39,26 +45,29 @@ FOLLOW_EVERY = 0.5
 class Looks:
     """Answers questions about calls, wherever they were made."""
 
-    def __init__(self, config: Config, hub: Hub, codec: Codec, store: Store | None, open_calls: OpenCalls,
+    def __init__(self, config: Config, hub: Hub, codec: Codec, store: Opening[Store] | None, open_calls: OpenCalls,
                  arrivals: Arrivals, forget: Callable[[Job | PackedCalls], None], aside: Aside,
-                 timer: Timer) -> None:  # fmt: skip
+                 timer: Timer, herald: Callable[[], Herald | None]) -> None:  # fmt: skip
         self.config = config
         self.closed = False
         self._hub = hub
         self._codec = codec
         self._store = store
-        self._ledger: Ledger | None = getattr(store, "ledger", None)
+        self._ledger: Ledger | None = None if store is None else getattr(store.component, "ledger", None)
         self._open_calls = open_calls
         self._arrivals = arrivals
         self._forget = forget
         self._aside = aside
         self._timer = timer
+        self._herald = herald
+        self._withdrawals: Withdrawals | None = None
+        self._withdrawing = threading.Lock()
 
     def cancel(self, job: Job) -> bool:
         """Withdraw a call that has not been sent; ask for any other to be withdrawn or stopped.
 
-        The broker is asked in the background: the final report says what came of it. Raises NotAttached where the
-        Store knows only calls that have ended.
+        The broker is asked in the background: the final report says what came of it. Where the Store knows only calls
+        that have ended, the call ends here, and the workers are told. Raises NotAttached where they cannot be.
         """
         if job._status >= Status.SUCCESS:
             return False
@@ -66,18 +75,38 @@ class Looks:
             self._forget(job)
             return job.finish(Status.CANCELLED, _cancelled())
         if self._store is None or self._apart:
-            raise NotAttached(
-                f"{job.name} {job.id} has been sent, and this app's Store knows only calls that have ended: "
-                "cancelling needs a broker that is its own backend (redis, sqlite)"
-            )
+            self._withdrawn.add(job.name, job.id)
+            self._forget(job)
+            return job.finish(Status.CANCELLED, _cancelled())
         member = None if job.id in self._open_calls.by_id else packed.member_of(job.id)
-        self._aside.do(self._try_to_cancel, self._store, job, member)
+        self._aside.do(self._try_to_cancel, job, member)
         return True
 
-    def _try_to_cancel(self, store: Store, job: Job, member: packed.Member | None) -> None:
+    @property
+    def _withdrawn(self) -> Withdrawals:
+        """What tells the workers of cancelled calls. Raises NotAttached."""
+        with self._withdrawing:
+            if self._withdrawals is None:
+                herald = self._herald()
+                if herald is None:
+                    raise NotAttached(
+                        "a call that has been sent can be cancelled only where the workers can be told: that needs "
+                        "redis, amqp, sqlite or memory as broker or as backend, by their URLs"
+                    )
+                self._withdrawals = Withdrawals(herald, self._hub, self.config)
+                self._arrivals.unclaimed = self._withdrawals.over
+            return self._withdrawals
+
+    def close(self, timeout: float) -> None:
+        """Tell the workers what was cancelled last."""
+        if self._withdrawals is not None:
+            self._withdrawals.close(timeout)
+
+    def _try_to_cancel(self, job: Job, member: packed.Member | None) -> None:
         try:
+            store = self._asked
             if member is None:
-                withdrawn = store.cancel(job.id, job.name) is True
+                withdrawn = self._withdraw(store, job.id, job.name, job._plan.option.keep_result)
             else:
                 withdrawn = self._cancel_in_pack(store, job, member)
         except BaseException as error:
@@ -96,7 +125,7 @@ class Looks:
         waits = store.fetch(member.pack, job.name)
         if not isinstance(pack, PackedCalls) or waits is None or waits.state != "waiting":
             return True
-        if store.cancel(member.pack, job.name) is True:
+        if store.cancel(member.pack, job.name, b"", 0.0) is True:  # the others are sent again, each by itself
             job.finish(Status.CANCELLED, _cancelled())
             self._forget(pack)
             pack.scatter()
@@ -104,9 +133,10 @@ class Looks:
 
     def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound, NotAttached, BadMessage (what is kept of it)."""
-        job = self._open_calls.get(id)
-        if job is not None and job.name in names:
-            return job  # type: ignore[return-value]
+        names = self._only(id, names)
+        for one in names:
+            if (held := self._open_calls.get(id, one)) is not None:
+                return held  # type: ignore[return-value]
         name = names[0] if len(names) == 1 else None
         stored = self._fetch(self._asked, id, name)
         if stored is None:
@@ -123,6 +153,28 @@ class Looks:
             self._arrivals.refuse(error)
             raise
         return job
+
+    def _only(self, id: str, names: list[str]) -> list[str]:
+        """Return the one of these names that the call has, where calls of several names may have an id.
+
+        Raises ResultNotFound where several have it.
+        """
+        if not isinstance(id, str):
+            raise ResultNotFound(f"no call has the id {id!r}: ids are texts")
+        if len(names) == 1 or is_default_id(id):
+            return names
+        found = [name for name in names if self._is_known(id, name)]
+        if len(found) > 1:
+            several = ", ".join(found)
+            raise ResultNotFound(f"id {id!r} belongs to calls of several tasks ({several}): give the name too")
+        return found or names
+
+    def _is_known(self, id: str, name: str) -> bool:
+        if self._open_calls.get(id, name) is not None:
+            return True
+        with suppress(NotAttached):  # then it is known only where it was made
+            return self._asked.fetch(id, name) is not None
+        return False
 
     def attached(self, plan: Plan, id: str) -> RemoteResult:
         """Return the Result of a call of another caller."""
@@ -146,11 +198,10 @@ class Looks:
 
     def _follow(self, job: Job, unknown_since: float | None = None) -> None:
         """Look from time to time whether a call of another caller has ended: its reports go there."""
-        assert self._store is not None
         if job.ended or self.closed:
             return
         try:
-            stored = self._fetch(self._store, job.id, job.name)
+            stored = self._fetch(self._asked, job.id, job.name)
         except BrokerUnavailable:  # the receiver thread meets the same, and tells
             self._look_again(job, None)
             return
@@ -175,43 +226,53 @@ class Looks:
     def _look_again(self, job: Job, unknown_since: float | None) -> None:
         self._timer.after(FOLLOW_EVERY, partial(self._aside.do, self._follow, job, unknown_since))
 
-    def forget(self, id: str, names: Iterable[str]) -> None:
+    def forget(self, id: str, names: list[str]) -> None:
         """Delete what is kept of a call. Raises ResultNotFound."""
+        names = self._only(id, names)
         member = packed.member_of(id)
         ids = (id,) if member is None else (id, member.pack)  # those of a pack are kept, and forgotten, together
         if not any(self._asked.forget(one, name) for one in ids for name in names):
             raise ResultNotFound(f"no result of a call with id {id!r} is kept")
 
-    def pending(self, queue: str | None = None) -> list[StoredCall]:
+    def pending(self, queue: str | None = None) -> list[CallInfo]:
         """List the calls that wait for a worker. Raises NotAttached where the Store knows only ended ones."""
-        return _unpacked(self._of_broker.calls("waiting", queue))
+        return _infos(self._of_broker.calls("waiting", queue), Status.SENT)
 
-    def delayed(self, queue: str | None = None) -> list[StoredCall]:
+    def delayed(self, queue: str | None = None) -> list[CallInfo]:
         """List the calls that wait for their time. Raises NotAttached as `pending` does."""
-        return _unpacked(self._of_broker.calls("delayed", queue))
+        return _infos(self._of_broker.calls("delayed", queue), Status.SENT)
 
-    def ended(self, status: Status) -> list[StoredCall]:
+    def ended(self, status: Status, plan_of: Any) -> list[CallInfo]:
         """List the calls that ended so and are kept."""
-        found: list[StoredCall] = []
+        found: list[CallInfo] = []
         refused: list[BadMessage] = []
         for one in self._asked.calls("ended", None):
             try:
-                header = self._open_kept(one)
+                header, body = self._codec.open_report(one.frame or b"")
+                check_belongs(header, one.id, one.name)
+                if header.get("s") == status:
+                    found += self._ended_infos(one, header, body, plan_of)
             except BadMessage as error:
                 refused.append(error)
-            else:
-                if header.get("s") == status:
-                    found += _unpacked([replace(one, frame=unsealed(one.frame or b""))])
         if refused:
             why = f"{len(refused)} results that are kept cannot be read here, the first because it is {refused[0]}"
             self._arrivals.refuse(BadMessage(why))
         return found
 
-    def _open_kept(self, call: StoredCall) -> dict[str, Any]:
-        """Return the header of the report that is kept of a call. Raises BadMessage."""
-        header, _ = self._codec.open_report(call.frame or b"")
-        check_belongs(header, call.id, call.name)
-        return header
+    def _ended_infos(self, call: StoredCall, header: dict[str, Any], body: bytes, plan_of: Any) -> list[CallInfo]:
+        """Describe a call that has ended, or those of a pack; without its failure where the task is not known here.
+
+        Raises BadMessage.
+        """
+        infos = _infos([call], Status(header["s"]))
+        try:
+            plan = plan_of(call.name)
+        except NotRegistered:
+            return infos
+        body = packed.member_report(body, 0) if packed.size_of(call.id) else body
+        report = self._arrivals.read(header, body, len(body), self.attached(plan, call.id))
+        failure = report.failure if header["s"] == Status.FAILURE else None  # a value that cannot be read is none
+        return [replace(one, attempt=report.attempt, failure=failure) for one in infos]
 
     def pause(self, queue: str) -> None:
         """Have all workers start nothing more of a queue. Raises NotAttached, BrokerUnavailable."""
@@ -235,28 +296,34 @@ class Looks:
         return self._ledger
 
     def purge(self, queue: str) -> int:
-        """Withdraw all calls that wait in a queue; their callers are told, where they are here. Return how many."""
+        """Withdraw all calls that wait in a queue; their callers are told. Return how many."""
         calls = [*self._of_broker.calls("waiting", queue), *self._of_broker.calls("delayed", queue)]
         return sum(self._withdraw_waiting(call) for call in calls)
 
     def _withdraw_waiting(self, call: StoredCall) -> int:
-        if self._of_broker.cancel(call.id, call.name) is not True:
+        if not self._withdraw(self._of_broker, call.id, call.name, None):
             return 0
-        job = self._open_calls.by_id.get(call.id)
+        pack = self._open_calls.by_id.get(call.id)
+        job = pack if isinstance(pack, PackedCalls) else self._open_calls.get(call.id, call.name)
         if job is not None:
             self._forget(job)
             job.finish(Status.CANCELLED, _cancelled())
         return packed.size_of(call.id) or 1
 
+    def _withdraw(self, store: Store, call_id: str, name: str, keep: float | None) -> bool:
+        """Withdraw a call that waits, with a report for whoever waits for it. False: none waits under that id."""
+        frame = self._codec.cancellation(call_id, name, _cancelled().failure)
+        return store.cancel(call_id, name, frame, self.config.keep_result if keep is None else keep) is True
+
     @property
     def _asked(self) -> Store:
         if self._store is None:
             raise NotAttached("this app has no Store to look into: attach one")
-        return self._store
+        return self._store()
 
     @property
     def _apart(self) -> bool:
-        return bool(getattr(self._store, "apart", False))
+        return self._store is not None and bool(getattr(self._store.component, "apart", False))
 
     @property
     def _of_broker(self) -> Store:
@@ -269,13 +336,14 @@ class Looks:
         return self._asked
 
 
-def _unpacked(calls: Iterable[StoredCall]) -> list[StoredCall]:
-    """Put the calls of each pack into its place."""
-    several: list[StoredCall] = []
+def _infos(calls: Iterable[StoredCall], status: Status) -> list[CallInfo]:
+    """Describe calls of one status, those of each pack in its place."""
+    infos: list[CallInfo] = []
     for call in calls:
-        size = packed.size_of(call.id)
-        several += [replace(call, id=packed.member_id(call.id, index)) for index in range(size)] or [call]
-    return several
+        eta = None if call.due is None else datetime.datetime.fromtimestamp(call.due, datetime.UTC)
+        ids = [packed.member_id(call.id, index) for index in range(packed.size_of(call.id))] or [call.id]
+        infos += [CallInfo(id, call.name, status, call.queue, eta) for id in ids]
+    return infos
 
 
 def _cancelled() -> Fault:

@@ -304,7 +304,7 @@ class MemoryStore(_OnWire):
                 del self.wire.ended[key]
         return bool(keys)
 
-    def cancel(self, id: str, name: str) -> bool | None:
+    def cancel(self, id: str, name: str, frame: bytes, keep: float) -> bool | None:
         """Withdraw a call that waits: True; ask its worker to stop it: None; it has ended: False."""
         with self.wire.changed:
             row = self.wire.rows.get((name, id))
@@ -314,6 +314,8 @@ class MemoryStore(_OnWire):
                 row.cancel = True
                 return None
             del self.wire.rows[name, id]
+            if frame:
+                _publish(self.wire, [ReportEnvelope(row.envelope.reply, id, name, frame, True, keep)])
             return True
 
     def calls(self, state: str, queue: str | None) -> list[StoredCall]:

@@ -1,6 +1,7 @@
 """News: what workers and listeners say to each other through a Herald, as JSON.
 
     wish    {"v": 1, "k": "wish", "o": origins, "l": level}
+    stop    {"v": 1, "k": "stop", "c": {name: [id, ...]}}      what is not wanted any more: carried as wishes are
     news    {"v": 1, "k": "news", "w": worker, "s": source, "d": dropped, "e": [[origin, level, time, code, ...], ...]}
     card    {"v": 1, "k": "card", "w": worker, ...}
 
@@ -11,6 +12,7 @@ What arrives is checked as if anybody could have sent it; with `Config.signing_k
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 import itertools
 import json
@@ -18,18 +20,19 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dingo.config import mask_url
 from dingo.errors import BadMessage
 from dingo.events import FleetEvent, Level, Origin
+from dingo.inspection import WorkerInfo
+from dingo.masking import mask_url
 from dingo.message.signing import Seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dingo.events import Event
 
 VERSION = 1
-WISH, NEWS, CARD = "wish", "news", "card"
+WISH, STOP, NEWS, CARD = "wish", "stop", "news", "card"
 # How much travels: bytes of one message, events in one, characters of a text, values in a payload, in one container
 # of it, and their depth.
 MESSAGE_BYTES = 512 * 1024
@@ -39,6 +42,8 @@ TEXT = 1000
 VALUES = 60
 ITEMS = 20
 DEPTH = 4
+# How many cancelled calls one caller tells of: as many as fit into a message.
+STOPS_MOST = 8000
 
 _dumps: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
@@ -77,6 +82,32 @@ class Wish:
         fields = _fields(WISH, data)
         level = max((one for one in Level if one <= _number(fields, "l")), default=Level.DEBUG)
         return cls(_number(fields, "o") & int(Origin.ALL), int(level))
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What a caller does not want any more: names and ids of calls."""
+
+    calls: frozenset[tuple[str, str]]
+
+
+def stop_frame(calls: Iterable[tuple[str, str]]) -> bytes:
+    """Put into bytes what a caller does not want any more."""
+    by_name: dict[str, list[str]] = {}
+    for name, call_id in calls:
+        by_name.setdefault(name, []).append(call_id)
+    return _frame(STOP, {"c": by_name})
+
+
+def read_wish(data: bytes) -> Wish | Stop:
+    """Read what somebody wishes of workers. Raises BadMessage."""
+    if b'"k":"stop"' not in data[:40]:
+        return Wish.of(data)
+    calls = _fields(STOP, data).get("c")
+    try:
+        return Stop(frozenset((name, str(call_id)) for name, ids in calls.items() for call_id in ids))  # type: ignore[union-attr]
+    except (TypeError, AttributeError):
+        raise BadMessage("a list of calls to stop that is none") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +151,17 @@ def card_frame(card: dict[str, Any]) -> bytes:
     return _frame(CARD, card)
 
 
-def read_card(data: bytes) -> dict[str, Any]:
+def read_card(data: bytes) -> WorkerInfo:
     """Read what a worker says of itself. Raises BadMessage."""
-    return _fields(CARD, data)
+    card = _fields(CARD, data)
+    try:
+        return WorkerInfo(
+            str(card["w"]), str(card["host"]), int(card["pid"]), tuple(map(str, card["queues"])),
+            tuple(map(str, card["tasks"])), int(card["workers"]), int(card["busy"]),
+            datetime.datetime.fromtimestamp(float(card["since"]), datetime.UTC),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        raise BadMessage("a worker's card that lacks something") from None
 
 
 def plain(value: Any) -> Any:

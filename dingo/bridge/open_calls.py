@@ -24,7 +24,11 @@ class OpenCalls:
 
     def __init__(self, config: Config) -> None:
         self.by_id: dict[str, Job | PackedCalls] = {}
-        """The calls whose reports are waited for; those in a pack stand there by the id of the pack."""
+        """The calls whose reports are waited for; those in a pack stand there by the id of the pack.
+
+        Who comes to an id that a call of another name has, stands there by both: ids are a user's own business.
+        """
+        self._namesakes = False  # whether there ever was one
         self._room = threading.Condition()
         self._waiters = 0  # how many callers wait for room
         self._in_packs = 0  # how many calls there are in packs beyond the packs themselves
@@ -58,6 +62,16 @@ class OpenCalls:
             finally:
                 self._waiters -= 1
 
+    def enter(self, job: Job) -> bool:
+        """Hold a call. False: one of that name and id is held already."""
+        if self._namesakes and (held := self.by_id.get(_both(job.id, job.name))) is not None:
+            return held is job
+        held = self.by_id.setdefault(job.id, job)
+        if held is job or held.name == job.name:
+            return held is job
+        self._namesakes = True
+        return self.by_id.setdefault(_both(job.id, job.name), job) is job
+
     def enter_pack(self, pack: PackedCalls) -> None:
         """Hold the calls of a pack."""
         with self._room:
@@ -80,17 +94,22 @@ class OpenCalls:
             with self._room:
                 self._room.notify_all()
 
-    def get(self, call_id: str) -> Job | None:
-        """Return the call of that id, single or in a pack."""
+    def get(self, call_id: str, name: str) -> Job | None:
+        """Return the call of that id and name, single or in a pack."""
         job = self.by_id.get(call_id)
+        if job is None or job.name != name:
+            job = self.by_id.get(_both(call_id, name)) if self._namesakes else None
         if job is None and (member := packed.member_of(call_id)) is not None:
             pack = self.by_id.get(member.pack)
-            return pack.jobs[member.number] if isinstance(pack, PackedCalls) else None
+            return pack.jobs[member.number] if isinstance(pack, PackedCalls) and pack.name == name else None
         return None if isinstance(job, PackedCalls) else job
 
     def drop(self, job: Job | PackedCalls) -> PackedCalls | None:
         """Hold a call or a pack no more. Returns the pack of a call that was the last open one of it."""
-        found = self.by_id.pop(job._id or "", None)
+        key = job._id or ""
+        if self._namesakes and self.by_id.get(key) is not job:
+            key = _both(key, job.name)
+        found = self.by_id.pop(key, None)
         emptied = None
         if found is None:
             emptied = self._drop_member(job._id or "")
@@ -115,3 +134,7 @@ class OpenCalls:
         self._closed = True
         with self._room:
             self._room.notify_all()
+
+
+def _both(call_id: str, name: str) -> str:
+    return f"{call_id}\0{name}"

@@ -1,7 +1,7 @@
 """Packing: plain calls of one short task, made at once, travel in one message.
 
-    call_many, map -> Packer.packs -> PackedCalls, one for each message
-    its report     -> the Results of all that are still open
+    call_many, map -> RemoteCaller.accept_many -> PackedCalls, one for each message
+    its report     -> Arrivals -> the Results of all that are still open
 
 A pack is taken apart again where one of its calls has to go its own way: it was cancelled before it was sent, or
 withdrawn from a pack that still waited. The others then go singly, under their own ids.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from _queue import SimpleQueue
+from contextlib import suppress
 from queue import Empty
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from dingo.bridge.arriving import Arrivals
 from dingo.bridge.codec import Codec, most_bytes
 from dingo.bridge.looking import Looks
 from dingo.bridge.open_calls import OpenCalls
+from dingo.bridge.opening import Opening
 from dingo.bridge.outage import Outage
 from dingo.bridge.packing import PackedCalls, pack_size, parts
 from dingo.bridge.places import check_counted
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
     from dingo.bridge.packing import Departing
     from dingo.config import Config
-    from dingo.contracts import Envelope, Ledger, Producer, Store
+    from dingo.contracts import Envelope, Herald, Ledger, Producer, Store
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.job import Job
@@ -61,6 +63,8 @@ BATCH = 1000
 # In a burst of calls the sender leaves the line alone for a moment (seconds) after each batch of so many or more:
 # a batch costs the broker little more than a call. A burst that pauses, and single calls, are never held up.
 BURST, BURST_NAP = 8, 0.0005
+# How long it takes at most to tell the workers what was cancelled last (seconds).
+LEAVING = 2.0
 # How long a thread waits in a component before it looks whether it is to end (seconds).
 LOOK = 0.5
 
@@ -90,7 +94,8 @@ class RemoteCaller:
     result_type = RemoteResult
 
     def __init__(self, config: Config, hub: Hub, hooks: Hooks, producer: Producer, store: Store | None, *,
-                 named: bool) -> None:  # fmt: skip
+                 named: bool, herald: Callable[[], Herald | None]) -> None:  # fmt: skip
+        """`named`: whether there is a queue for each task name. `herald`: makes one for this caller alone."""
         self.config = config
         self.hub = hub
         self.hooks = hooks
@@ -99,9 +104,9 @@ class RemoteCaller:
         self.timer = Timer(lambda error: self._told_error("timer.failed", error))
         self.directory = Directory(config.local_results, config.local_results_bytes)
         self.reply = "" if store is None else f"reply.{DefaultIDMaker().new_id()}"
-        self.codec = Codec(config, self.reply, named=named)
-        self._producer = producer
-        self._store = store
+        self.codec = Codec(config, named=named)
+        self._producer = Opening(producer, self._emit)
+        self._store = None if store is None else Opening(store, self._emit)
         self._ledger: Ledger | None = getattr(store, "ledger", None)
         self._unique = UniqueCalls(self._ledger, apart=getattr(store, "apart", False))
         self._ids = DefaultIDMaker()
@@ -113,14 +118,15 @@ class RemoteCaller:
         self._most_bytes = most_bytes(config, producer)
         self._sent = Sent(store) if hasattr(store, "unknown") else None
         self._arrivals = Arrivals(config, hub, self.codec, self._open_calls, self._forget)
-        self._look_into(config, store)
+        self._look_into(config, herald)
         self._pool = _Line()
         self._ending = False
         self._stop = threading.Event()  # ends every nap
         self._sending = Outage(self._emit, "sending calls")
-        producer.open(self._emit)
-        if store is not None:
-            store.open(self._emit)
+        with suppress(BrokerUnavailable):  # the threads below go on trying, and tell
+            self._producer()
+            if self._store is not None:
+                self._store()
         self._expect = getattr(store, "expect", None)
         self._threads = [threading.Thread(target=self._send_all, name="dingo-sender", daemon=True)]
         if store is not None:
@@ -128,11 +134,12 @@ class RemoteCaller:
         for thread in self._threads:
             thread.start()
 
-    def _look_into(self, config: Config, store: Store | None) -> None:
+    def _look_into(self, config: Config, herald: Callable[[], Herald | None]) -> None:
         """Have what can be asked answered."""
         looks = self._looks = Looks(
-            config, self.hub, self.codec, store, self._open_calls, self._arrivals, self._forget, self.aside, self.timer
-        )
+            config, self.hub, self.codec, self._store, self._open_calls, self._arrivals, self._forget, self.aside,
+            self.timer, herald,
+        )  # fmt: skip
         self.find, self.forget, self.cancel, self.purge = looks.find, looks.forget, looks.cancel, looks.purge
         self.pending, self.delayed, self.ended = looks.pending, looks.delayed, looks.ended
         self.pause, self.resume, self.paused = looks.pause, looks.resume, looks.paused
@@ -225,7 +232,7 @@ class RemoteCaller:
         if first != job.id:
             if job._plan.option.ignore_report:
                 return IgnoredResult(self._looks.attached(job._plan, first))
-            return self._open_calls.get(first) or self._looks.attach(job._plan, first)  # type: ignore[return-value]
+            return self._open_calls.get(first, job.name) or self._looks.attach(job._plan, first)  # type: ignore[return-value]
         try:
             return self._depart(job)
         except BaseException:
@@ -247,8 +254,8 @@ class RemoteCaller:
             )
         if ignored:
             self._open_calls.enter_ignored()
-        elif self._open_calls.by_id.setdefault(job.id, job) is not job:
-            raise BadOption(f"id {job.id!r} belongs to a call that has not ended: choose another")
+        elif not self._open_calls.enter(job):
+            raise BadOption(f"id {job.id!r} belongs to a call of {job.name!r} that has not ended: choose another")
         if option.monitor_progress:
             job.mark_sent()
         if self.hub.floor <= Level.DEBUG:
@@ -293,15 +300,15 @@ class RemoteCaller:
             raise AppClosed
 
     def _confirm(self, job: Job) -> None:
-        self.flush(self.config.send_timeout_seconds)
-        if job._status is Status.FAILURE:
+        self.flush(None)  # which lasts no longer than the sender tries
+        if job._status is Status.FAILURE and job._value.failure.code is Code.NOT_SENT:  # it may have failed already
             raise BrokerUnavailable(job._value.failure.message)
 
     def reconfigure(self, config: Config) -> None:
         """Go by a new configuration from now on, its signing keys too."""
         self.config = self._arrivals.config = self._looks.config = config
         self._open_calls.configure(config)
-        self._most_bytes = most_bytes(config, self._producer)
+        self._most_bytes = most_bytes(config, self._producer.component)
         self.codec.use_keys(config.signing_keys)
 
     def flush(self, timeout: float | None) -> bool:
@@ -357,7 +364,7 @@ class RemoteCaller:
         envelopes = [envelope for _, envelope in calls]
         while True:
             try:
-                self._producer.send(envelopes)
+                self._producer().send(envelopes)
             except (BrokerUnavailable, SendUncertain) as error:
                 delay = self._sending.failed(error, self.config.reconnect)
                 if delay is None or self._ending or monotonic() + delay > until:
@@ -386,18 +393,23 @@ class RemoteCaller:
 
     def _not_sent(self, calls: Iterable[Departing], error: BaseException) -> None:
         failure = Failure(Code.NOT_SENT, type(error).__name__, f"the broker did not take it: {error}")
+        untold = 0
         for job, _ in calls:
             self._forget(job)
+            if self._ending or self._is_ignored(job):
+                untold += 1 if not isinstance(job, PackedCalls) else len(job.left)
             job.finish(Status.FAILURE, Fault(Code.NOT_SENT, failure=failure))
             if job._detail is not None and job._detail.follows:  # nobody holds its Result
                 self._emit(Level.ERROR, "callback.lost", f"{job.name} {job.id}: {failure.message}", {"id": job.id})
+        if untold:  # their callers have let go of them, or are about to
+            self._emit(Level.ERROR, "calls.lost", f"{untold} calls were not sent: {failure.message}", {"calls": untold})
 
     def _forget(self, job: Job | PackedCalls) -> None:
         emptied = self._open_calls.drop(job)
         if emptied is not None:
             self._forget(emptied)
         if self._sent is not None:
-            self._sent.drop(job._id or "")
+            self._sent.drop(job)
         if self._unique.unsent and not isinstance(job, PackedCalls):
             self.aside.do(self._free_unique, job)
 
@@ -414,9 +426,10 @@ class RemoteCaller:
         collecting = Outage(self._emit, "collecting reports")
         while not self._ending:
             try:
+                store = self._store()
                 if collecting.lasts and self._sent is not None:
                     self._sent.doubt()
-                packs = self._store.collect(self.reply, LOOK)
+                packs = store.collect(self.reply, LOOK)
             except BrokerUnavailable as error:
                 delay = collecting.failed(error, self.config.reconnect)
                 if delay is None:
@@ -470,7 +483,7 @@ class RemoteCaller:
         self._stop.set()
         self._line.put(None)
         if self._store is not None:
-            self._store.wake()
+            self._store.component.wake()
         for thread in self._threads:
             thread.join(timeout)
         for job in list(self._open_calls.by_id.values()):
@@ -478,6 +491,7 @@ class RemoteCaller:
         self._open_calls.by_id.clear()
         self.timer.close()
         self.aside.close(timeout)
+        self._looks.close(LEAVING)
 
     def forget_all(self) -> None:
         """In the child of a fork: the calls and the connections are the parent's."""

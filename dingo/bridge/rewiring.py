@@ -8,27 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dingo.contracts import Consumer, Herald, NamedConsumer, Producer, Reporter, Role, Store
-from dingo.errors import AlreadyAttached, BadOption
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PROTOCOLS: dict[Role, type] = {
-    Role.PRODUCER: Producer,
-    Role.NAMED_CONSUMER: NamedConsumer,
-    Role.CONSUMER: Consumer,
-    Role.REPORTER: Reporter,
-    Role.STORE: Store,
-    Role.HERALD: Herald,
-}
-
 
 class Parts:
-    """The attached components by role. A role without one is filled by this process itself."""
+    """The attached components by role (`dingo.contracts.Role`). A role without one is filled by this process itself."""
 
     def __init__(self) -> None:
-        self._by_role: dict[Role, Any] = {}
+        self._by_role: dict[str, Any] = {}
 
     def __bool__(self) -> bool:
         """Whether anything is attached."""
@@ -43,27 +31,39 @@ class Parts:
 
         Raises BadOption (no role; an unknown role) and AlreadyAttached; nothing is changed then.
         """
-        wanted = None if roles is None else {_role(one) for one in roles}
-        taken = dict(self._by_role)
-        for component in components:
-            able = [role for role in roles_of(component) if wanted is None or role in wanted]
-            if not able:
-                limited = "" if wanted is None else f" among {', '.join(sorted(wanted))}"
-                raise BadOption(f"{component!r} implements no role{limited}: see dingo.contracts for what each needs")
-            for role in able:
-                if role in taken:
-                    raise AlreadyAttached(f"the role {role} is taken by {taken[role]!r}: limit the roles with roles=")
-                taken[role] = component
-        self._by_role = taken
+        from dingo.bridge.roles import with_roles  # noqa: PLC0415 - the contracts, only for those who attach something
 
-    def get(self, role: Role) -> Any:
-        """Return the component of a role, or None."""
-        return self._by_role.get(role)
+        self._by_role = with_roles(self._by_role, components, roles)
+
+    @property
+    def producer(self) -> Any:
+        """The Producer, or None."""
+        return self._by_role.get("producer")
 
     @property
     def consumer(self) -> Any:
         """The consumer of either kind, or None."""
-        return self._by_role.get(Role.NAMED_CONSUMER) or self._by_role.get(Role.CONSUMER)
+        return self._by_role.get("named_consumer") or self._by_role.get("consumer")
+
+    @property
+    def reporter(self) -> Any:
+        """The Reporter, or None."""
+        return self._by_role.get("reporter")
+
+    @property
+    def store(self) -> Any:
+        """The Store, or None."""
+        return self._by_role.get("store")
+
+    @property
+    def herald(self) -> Any:
+        """The Herald, or None."""
+        return self._by_role.get("herald")
+
+    @property
+    def named(self) -> bool:
+        """Whether there is a queue for each task name: a Producer of its own kind says so, or a NamedConsumer."""
+        return bool(getattr(self.producer, "named", False)) or "named_consumer" in self._by_role
 
     def without(self, components: Iterable[Any]) -> Parts:
         """Return the same, but for these components."""
@@ -74,18 +74,3 @@ class Parts:
     def all(self) -> list[Any]:
         """Return every component once."""
         return list({id(one): one for one in self._by_role.values()}.values())
-
-
-def roles_of(component: Any) -> list[Role]:
-    """Return the roles a component implements. One that is a NamedConsumer is not a plain Consumer too."""
-    if isinstance(component, type):
-        return []
-    roles = [role for role, protocol in _PROTOCOLS.items() if isinstance(component, protocol)]
-    return [role for role in roles if not (role is Role.CONSUMER and Role.NAMED_CONSUMER in roles)]
-
-
-def _role(name: str) -> Role:
-    try:
-        return Role(name)
-    except ValueError:
-        raise BadOption(f"there is no role {name!r}: roles are {', '.join(Role)}") from None

@@ -26,24 +26,24 @@ class Sent:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self._calls: dict[str, tuple[Job | PackedCalls, Envelope | None]] = {}
+        self._calls: dict[tuple[str, str], tuple[Job | PackedCalls, Envelope | None]] = {}
         self._doubtful: Sequence[tuple[str, str]] = ()
 
     def note(self, calls: Iterable[Departing]) -> None:
         """Remember calls that the broker has taken. One may have ended before this is noted."""
         for job, envelope in calls:
-            id = envelope.id
-            self._calls[id] = job, (envelope if len(envelope.frame) <= KEPT_MOST * (packed.size_of(id) or 1) else None)
+            call, most = (envelope.id, envelope.name), KEPT_MOST * (packed.size_of(envelope.id) or 1)
+            self._calls[call] = job, (envelope if len(envelope.frame) <= most else None)
             if job.ended:
-                self._calls.pop(id, None)
+                self._calls.pop(call, None)
 
-    def drop(self, id: str) -> None:
+    def drop(self, job: Job | PackedCalls) -> None:
         """Forget a call that has ended."""
-        self._calls.pop(id, None)
+        self._calls.pop((job._id or "", job.name), None)
 
     def doubt(self) -> None:
         """After an outage, ask the server which calls it does not know any more. Raises BrokerUnavailable."""
-        known = [(id, job.name) for id, (job, _) in list(self._calls.items())]
+        known = list(self._calls)
         self._doubtful = self._store.unknown(known) if known else ()
 
     def lost(self) -> tuple[list[Departing], list[Job | PackedCalls]]:
@@ -53,8 +53,8 @@ class Sent:
         """
         again: list[Departing] = []
         over: list[Job | PackedCalls] = []
-        for id, _ in self._doubtful:
-            job, envelope = self._calls.get(id, (None, None))
+        for call in self._doubtful:
+            job, envelope = self._calls.get(call, (None, None))
             if job is not None and envelope is not None and job._plan.option.redeliver:
                 again.append((job, envelope))
             elif job is not None:

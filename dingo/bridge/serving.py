@@ -3,6 +3,7 @@
     I/O thread      Consumer.claim -> decode -> pool                 (the only one that touches consumer and reporter)
     pool            runs the job as any other; its end is put in `_done`, and the I/O thread is woken
     I/O thread      encodes the reports of all that is done -> Consumer.settle
+                    (where little is to do and the consumer allows it, the pool's thread does so while that one sleeps)
     keeper thread   Consumer.tend: says that this worker lives, whatever its tasks do; stops what was cancelled
 
 The broker holds a task until its report is on its way: what a dead worker had is given to another.
@@ -18,6 +19,7 @@ from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
 
+from dingo.blocking import here
 from dingo.bridge import travel
 from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
 from dingo.bridge.delivered import RemoteJob
@@ -26,7 +28,7 @@ from dingo.bridge.local import LocalBridge
 from dingo.bridge.outage import Outage
 from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
 from dingo.bridge.room import AHEAD_MOST, Room
-from dingo.bridge.short import Incoming, Known
+from dingo.bridge.short import PLANS_MOST, Incoming, Known
 from dingo.bridge.suspects import Suspects
 from dingo.bridge.turns import AT_ONCE, Turns
 from dingo.bridge.unpacking import Pack, divided
@@ -45,7 +47,7 @@ from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dingo.config import Config
     from dingo.contracts import Consumer, Envelope, Herald, Ledger, Marshaller, Place, Reporter
@@ -56,10 +58,14 @@ if TYPE_CHECKING:
 
 # How long the I/O thread waits in the consumer before it looks around (seconds).
 LOOK = 0.5
+# A thread that ends a task may settle it itself while this worker holds no more than so many.
+FEW = 4
 # How often the keeper says that this worker lives (seconds): well below every lease.
 TEND = 1.0
 # How long leaving the fleet may take (seconds).
 LEAVING = 2.0
+# How long it waits at its start to hear what is not wanted any more (seconds).
+HEEDS_WITHIN = 2.0
 # A parked task comes back after this many seconds, then after twice as long ...
 PARK_FIRST, PARK_MOST = 0.5, 10.0
 
@@ -88,9 +94,14 @@ class RemoteWorker(LocalBridge):
         self._plan_of = plan_of
         self._when_sent = when_sent
         self._names = names
-        self._codec = Codec(config, "")
+        self._codec = Codec(config)
         self._done: deque[Job | Pack | Settlement | ReportEnvelope] = deque()
+        self._most = AHEAD_MOST  # how many are settled in one batch
         self._asleep = False
+        self._full = False  # whether it sleeps without having claimed, for lack of room
+        self._baton = threading.Lock()
+        """Who holds it does the I/O thread's work; that one lays it down while it sleeps in the consumer."""
+        self._settles_aside = getattr(consumer, "settles_aside", False)
         self._claiming = True
         self._dry = False  # whether the last claim found nothing
         self._ending = False
@@ -99,9 +110,7 @@ class RemoteWorker(LocalBridge):
         self._stop = threading.Event()  # ends every nap
         self._held: dict[tuple[str, str], RemoteJob | Pack] = {}
         self._starting_all: Callable[[list[Delivery]], object] | None = getattr(consumer, "starting_all", None)
-        self._suspects = Suspects(
-            self._record_starts, self._put, self._end_unrun, groups=self._starting_all is not None
-        )
+        self._suspects = Suspects(self._start_suspects, self._end_unrun, groups=self._starting_all is not None)
         self._claim_room = Room()
         self._known = Known()
         self._turns = Turns(config.queues or (config.queue,))
@@ -109,9 +118,10 @@ class RemoteWorker(LocalBridge):
         self._settles_reports = consumer is cast("Any", reporter)
         self._ledger: Ledger | None = getattr(reporter, "ledger", None)
         self._places = None if self._ledger is None else Places(
-            self._ledger, here=self._settles_reports, run=self._run_placed, settle=self._settle, give_back=self._leave
+            self._ledger, here=self._settles_reports, run=self._run_placed, settle=self._put_off, give_back=self._leave
         )  # fmt: skip
         self._paused: set[str] = set()
+        self._unwanted: frozenset[tuple[str, str]] = frozenset()
         consumer.open(partial(self._emit, Origin.CONSUMER))
         reporter.open(partial(self._emit, Origin.REPORTER))
         self._codec.largest_report = getattr(reporter, "max_message_bytes", None) or sys.maxsize
@@ -122,11 +132,20 @@ class RemoteWorker(LocalBridge):
         """Begin to consume. `name`: what this worker is called in its fleet."""
         if queues:
             self._turns = Turns(queues)
-        self._io.start()
-        self._keeper.start()
         if self._herald is not None:
             name = name or f"{os.uname().nodename}:{os.getpid()}"
-            self.news = WorkerNews(self._herald, self.hub, self.config, name, partial(self._card, name, time()))
+            card = partial(self._card, name, time())
+            self.news = WorkerNews(self._herald, self.hub, self.config, name, card, self._heed_stops)
+            self.news.shown.wait(HEEDS_WITHIN)
+        self._io.start()
+        self._keeper.start()
+
+    def _heed_stops(self, unwanted: frozenset[tuple[str, str]]) -> None:
+        """Stop what callers do not want any more, and begin nothing of it, where no broker can take it back."""
+        self._unwanted = unwanted
+        for job in self._jobs_held() if unwanted else ():
+            if (job.name, job.id) in unwanted:
+                self.cancel(job)
 
     def _card(self, name: str, since: float) -> dict[str, Any]:
         """Return what this worker says of itself."""
@@ -154,6 +173,29 @@ class RemoteWorker(LocalBridge):
         """Hand something to the I/O thread. It is woken once for all that comes while it sleeps."""
         self._done.append(entry)
         self._look_again()
+
+    def settle_soon(self, job: RemoteJob) -> None:
+        """Hand over a job that has ended, or settle it here."""
+        self._done.append(job)
+        if self._asleep and not self._settled_here():
+            self._look_again()
+
+    def _settled_here(self) -> bool:
+        """Settle what is done in this thread, which saves a change of threads; False where the I/O thread is to."""
+        if not self._settles_aside or len(self._held) > FEW or here.seat is None or self._full:
+            return False
+        if not self._baton.acquire(blocking=False):
+            return False
+        try:
+            self._settle_done()
+        except BrokerUnavailable:  # the I/O thread meets the same, and tells
+            return False
+        except BaseException as error:
+            self._failed(error)
+            return False
+        finally:
+            self._baton.release()
+        return not (self._done or self._ending or self._suspects.waiting())
 
     def _look_again(self) -> None:
         """Have the I/O thread look around now, if it sleeps in the consumer."""
@@ -219,9 +261,7 @@ class RemoteWorker(LocalBridge):
     def _leave(self, place: Place) -> None:
         assert self._places is not None
         self._places.left.append(place)
-        if self._asleep:  # as in `done`
-            self._asleep = False
-            self._consumer.wake()
+        self._look_again()
 
     def identify(self, job: Job) -> str:
         """A remote job has its id already."""
@@ -235,61 +275,63 @@ class RemoteWorker(LocalBridge):
 
     def _serve(self) -> None:
         serving = Outage(partial(self._emit, Origin.CONSUMER), "serving")
-        while not (self._ending and not self._done and not self._held):
-            try:
-                self._settle_done()
-                if self._places is not None:
-                    self._places.turn()
-                self._suspects.turn()
-                self._claim()
-            except BrokerUnavailable as error:
-                delay = serving.failed(error, self.config.reconnect)
-                if delay is None:  # what it holds is given to others by the broker, when that is back
-                    self.gave_up = True
-                    return
-                self._stop.wait(delay)
-            except BaseException as error:
-                self.hub.emit(
-                    Origin.BRIDGE,
-                    Level.ERROR,
-                    "consumer.failed",
-                    f"the consumer failed: {error}",
-                    {"error": error},
-                    error=error,
-                )
-                self._stop.wait(LOOK)
-            else:
-                serving.over()
+        with self._baton:
+            while not (self._ending and not self._done and not self._held):
+                try:
+                    self._settle_done()
+                    self._suspects.turn()
+                    if self._places is not None:
+                        self._places.turn()
+                    self._claim()
+                except BrokerUnavailable as error:
+                    delay = serving.failed(error, self.config.reconnect)
+                    if delay is None:  # what it holds is given to others by the broker, when that is back
+                        self.gave_up = True
+                        return
+                    self._stop.wait(delay)
+                except BaseException as error:
+                    self._failed(error)
+                    self._stop.wait(LOOK)
+                else:
+                    serving.over()
+
+    def _failed(self, error: BaseException) -> None:
+        text = f"the consumer failed: {error}"
+        self.hub.emit(Origin.BRIDGE, Level.ERROR, "consumer.failed", text, {"error": error}, error=error)
 
     def _claim(self) -> None:
         room = self._claim_room.now(self._pools(), self.config) if self._claiming else 0
         if self._turns.weighted:
             room = min(room, AT_ONCE)
+        queues = self._queues_now() if room > 0 else ()
+        flood = 0 if self._places is None or not queues else self._places.flood()
+        self._full = not queues
         # Asleep is set before the last look: whoever is done after it wakes the consumer.
         self._asleep = True
         if self._done or (self._places is not None and self._places.left):
             self._asleep = False
-            wait = 0.0
-        else:
-            wait = LOOK
+        deliveries = self._claim_asleep(queues, room + flood if queues else 0, LOOK if self._asleep else 0.0)
+        if queues:
+            self._dry = not deliveries
+            self._take_all(deliveries if not flood else self._without_surplus(deliveries, room))
+            if self._turns.weighted:
+                self._turns.took(self._turns.order(self._paused), map(self.queue_of_delivery, deliveries))
+
+    def _claim_asleep(self, queues: Sequence[str], room: int, wait: float) -> list[Delivery]:
+        """Claim with the baton laid down."""
+        self._baton.release()
         try:
-            if room > 0 and (queues := self._queues_now()):
-                flood = 0 if self._places is None else self._places.flood()
-                deliveries = self._consumer.claim(queues, room + flood, wait)
-                self._dry = not deliveries
-                self._take_all(deliveries if not flood else self._without_surplus(deliveries, room))
-                if self._turns.weighted:
-                    self._turns.took(self._turns.order(self._paused), map(self._queue_of_delivery, deliveries))
-            elif wait:
-                self._consumer.claim((), 0, wait)
+            return self._consumer.claim(queues, room, wait) if queues or wait else []
         finally:
             self._asleep = False
+            self._baton.acquire()
 
     def _queues_now(self) -> tuple[str, ...]:
         queues = self._turns.order(self._paused)
         if not self.named:
             return queues
-        return tuple(queue_of(queue, name) for queue in queues for name in self._names())
+        # The plain queue last: there may be callers who do not know that there is one for each name.
+        return tuple(one for queue in queues for one in (*(queue_of(queue, name) for name in self._names()), queue))
 
     def _without_surplus(self, deliveries: Iterable[Delivery], room: int) -> Iterable[Delivery]:
         """Leave out, and give back, what there is no room for: of tasks without limits not more than that."""
@@ -302,13 +344,15 @@ class RemoteWorker(LocalBridge):
                     continue
             yield delivery
 
-    def _queue_of_delivery(self, delivery: Delivery) -> str:
+    def queue_of_delivery(self, delivery: Delivery) -> str:
+        """Return the queue it waited in, as callers and workers know it."""
         envelope = delivery.envelope
         return envelope.queue.removesuffix(f".{envelope.name}") if self.named else envelope.queue
 
     def _take_all(self, deliveries: Iterable[Delivery]) -> None:
         now = monotonic()
-        for delivery in self._not_paused(deliveries) if self._paused else deliveries:
+        deliveries = self._not_paused(deliveries) if self._paused else deliveries
+        for delivery in self._wanted(deliveries) if self._unwanted else deliveries:
             job = self._short_job(delivery)
             if job is None:
                 self._take(delivery, now)
@@ -318,12 +362,23 @@ class RemoteWorker(LocalBridge):
     def _not_paused(self, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
         """Give back what was claimed of queues that were paused meanwhile."""
         for delivery in deliveries:
-            envelope = delivery.envelope
-            queue = envelope.queue.removesuffix(f".{envelope.name}") if self.named else envelope.queue
-            if queue in self._paused:
+            if self.queue_of_delivery(delivery) in self._paused:
                 self._done.append(Settlement(delivery, Verdict.RETURN))
             else:
                 yield delivery
+
+    def _wanted(self, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
+        """End what was cancelled before it came here."""
+        for delivery in deliveries:
+            if (delivery.envelope.name, delivery.envelope.id) not in self._unwanted:
+                yield delivery
+                continue
+            try:
+                header, _ = self._open_frame(delivery.envelope)
+            except BadMessage:
+                yield delivery  # to be refused as any other
+            else:
+                self._refuse(delivery, header, Failure(Code.CANCELLED, message="the call was cancelled"))
 
     def _begin(self, job: RemoteJob | Pack, now: float) -> None:
         if isinstance(job, Pack):
@@ -392,8 +447,7 @@ class RemoteWorker(LocalBridge):
         message = marshaller.decode_task(
             plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), arguments
         )
-        keep = plan.option.keep_result
-        incoming = Incoming(plan, header.get("r", ""), self.config.keep_result if keep is None else keep)
+        incoming = self._incoming(plan, header)
         job = RemoteJob(incoming, tuple(message.args), dict(message.kwargs) or None, delivery)
         if header.keys() <= PLAIN_HEADER:
             self._known.add(unsealed(delivery.envelope.frame), incoming)
@@ -402,11 +456,14 @@ class RemoteWorker(LocalBridge):
             job.detail().previous = self._codec.previous(previous, plan)
         return job
 
-    def _pack_of(self, delivery: Delivery, header: dict[str, Any], body: bytes, plan: Plan) -> Pack | None:
-        """Make a pack that is read by the short way from now on; None where it has been divided instead."""
+    def _incoming(self, plan: Plan, header: dict[str, Any]) -> Incoming:
         keep = plan.option.keep_result
         keep = self.config.keep_result if keep is None else keep
-        incoming = Incoming(plan, header.get("r", ""), keep, header["k"])
+        return Incoming(plan, header.get("r", ""), keep, header.get("k", 0))
+
+    def _pack_of(self, delivery: Delivery, header: dict[str, Any], body: bytes, plan: Plan) -> Pack | None:
+        """Make a pack that is read by the short way from now on; None where it has been divided instead."""
+        incoming = self._incoming(plan, header)
         args = incoming.arguments(body, 0)
         if args is None or not incoming.reply:
             self._divide(delivery)
@@ -450,7 +507,7 @@ class RemoteWorker(LocalBridge):
         if plan is None:
             plan = self._plan_of(name, travel.read({} if given is None else given, followers))
             if plan is not None:
-                if len(self._plans) > 1000:
+                if len(self._plans) > PLANS_MOST:
                     self._plans.clear()
                 self._plans[key] = plan
         return plan
@@ -460,11 +517,22 @@ class RemoteWorker(LocalBridge):
         expires = None if job._detail is None else job._detail.expires
         if expires is not None and expires <= self.timer.time():
             self._run(job, now)  # which ends it
+        elif job.delivery.suspect:
+            self._run(job, now)  # when it is its turn, it wants a place: none is taken by who waits
         else:
             self._places.want(job)
 
     def _run_placed(self, job: RemoteJob) -> None:
-        self._run(job, monotonic())
+        if job.delivery.suspect:
+            self._run_recorded([job])
+        else:
+            self._run(job, monotonic())
+
+    def _put_off(self, batch: list[Settlement]) -> None:
+        """Have tasks without a place come again: of them only suspects are held here."""
+        self._settle(batch)
+        for one in batch:
+            self._let_go(one, monotonic())
 
     def _run(self, job: RemoteJob, now: float) -> None:
         envelope = job.delivery.envelope
@@ -473,9 +541,27 @@ class RemoteWorker(LocalBridge):
         self._claim_room.take(on_loop=job.on_loop)
         if job.delivery.suspect:
             self._suspects.add(job)
-            return
-        if job._plan.option.redeliver or self._record_starts([job]):
+        elif job._plan.option.redeliver:
             self._put(job)
+        else:
+            self._run_recorded([job])
+
+    def _start_suspects(self, group: list[RemoteJob]) -> None:
+        free: list[RemoteJob] = []
+        for job in group:
+            if job._plan.limit is None:
+                free.append(job)
+            else:
+                assert self._places is not None
+                self._places.want(job)
+        if free:
+            self._run_recorded(free)
+
+    def _run_recorded(self, jobs: list[RemoteJob]) -> None:
+        """Run tasks whose starts have to be recorded before."""
+        if self._record_starts(jobs):
+            for job in jobs:
+                self._put(job)
 
     def _run_pack(self, pack: Pack, now: float) -> None:
         plan, delivery = pack.incoming.plan, pack.delivery
@@ -488,6 +574,8 @@ class RemoteWorker(LocalBridge):
         self._claim_room.take(len(pack.jobs), on_loop=pack.on_loop)
         for job in pack.jobs:
             self._put(job)
+        if self._unwanted:
+            self._heed_stops(self._unwanted)
 
     def _record_starts(self, jobs: list[RemoteJob]) -> bool:
         """Have the broker remember that tasks start. Where it cannot, they go back unstarted: False."""
@@ -497,7 +585,9 @@ class RemoteWorker(LocalBridge):
             else:
                 for job in jobs:
                     self._consumer.starting(job.delivery)
-        except BrokerUnavailable:  # met again, and told, by whoever next talks to it
+        except BrokerUnavailable as error:
+            text = f"the starts of {len(jobs)} calls could not be recorded, so they go back: {error}"
+            self._emit(Origin.CONSUMER, Level.WARNING, "start.unrecorded", text)
             for job in jobs:
                 self.give_back(job)
             return False
@@ -549,20 +639,23 @@ class RemoteWorker(LocalBridge):
         self._done.append(Settlement(delivery, Verdict.ACK, [report], frees=key if isinstance(key, str) else None))
 
     def _settle_done(self) -> None:
-        """Settle all that is done, in one batch; what cannot be settled now stays for the next try."""
+        """Settle all that is done, in one batch; what cannot be settled now stays for the next try.
+
+        After an error that nobody foresaw, little at a time: then one of them that causes it keeps no other waiting.
+        """
         batch: list[Settlement] = []
         loose: list[ReportEnvelope] = []
         entries: list[Job | Pack | Settlement | ReportEnvelope] = []
-        while self._done and len(entries) < AHEAD_MOST:
+        while self._done and len(entries) < self._most:
             entries.append(self._done.popleft())
         if not entries:
             return
-        for entry in entries:
-            if isinstance(entry, ReportEnvelope):
-                loose.append(entry)
-            else:
-                batch.append(entry if isinstance(entry, Settlement) else self._settlement(entry))
         try:
+            for entry in entries:
+                if isinstance(entry, ReportEnvelope):
+                    loose.append(entry)
+                else:
+                    batch.append(entry if isinstance(entry, Settlement) else self._settlement(entry))
             if loose:
                 self._reporter.report(loose)
             if batch:
@@ -570,7 +663,13 @@ class RemoteWorker(LocalBridge):
         except BrokerUnavailable:
             self._done.extendleft(reversed([*loose, *batch]))
             raise
-        self._let_go_all(batch)
+        except BaseException:
+            self._done.extend(entries)
+            self._most = 1
+            raise
+        self._most = min(AHEAD_MOST, self._most * 2)
+        if batch:
+            self._let_go_all(batch)
 
     def _settle(self, batch: list[Settlement]) -> None:
         if not self._settles_reports:  # the report first: then the broker may forget the task

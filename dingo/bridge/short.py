@@ -105,12 +105,12 @@ class Incoming:
 
     def plan_of_next(self) -> Plan:
         """Return the plan by which the next of them runs: of those that run in threads, now and then one is timed."""
-        if self._came == 0 or (self._came % _TIMED_OF and self.seconds is not None):
-            return self.plan
-        if self._timed is None or self._timed.pool is not self.plan.pool:
-            self._timed = copy.copy(self.plan)
-            if self.plan.pool.kind == "thread":
-                self._timed.run = partial(self._time, self.plan.run)
+        plan = self.plan
+        if self._came == 0 or (self._came % _TIMED_OF and self.seconds is not None) or plan.pool.kind != "thread":
+            return plan
+        if self._timed is None or self._timed.pool is not plan.pool:
+            self._timed = copy.copy(plan)
+            self._timed.run = partial(self._time, plan.run)
         return self._timed
 
     def _time(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dingo.config import queue_and_weight
+from dingo.config.kinds import queue_and_weight
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

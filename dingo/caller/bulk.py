@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dingo.errors import BadArguments, ResultTimeout
+from dingo.errors import BadArguments, NotAttached, ResultTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,4 +72,5 @@ def _values(plan: Plan, arguments: Iterator[tuple[Any, ...]], ahead: deque[Resul
             yield value
     finally:
         for result in ahead:  # nobody will consume them: what has not started need not
-            result.cancel()
+            with suppress(NotAttached):  # a broker that cannot withdraw what it has
+                result.cancel()

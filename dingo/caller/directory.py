@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 import weakref
@@ -37,6 +38,11 @@ class DefaultIDMaker:
     def new_id(self) -> str:
         """Return an id never returned before, by any process."""
         return f"{self._prefix}{next(self._number):012x}"
+
+
+def is_default_id(id: str) -> bool:
+    """Whether it looks like one of these, alone or in a pack: then only one call has it."""
+    return re.fullmatch(r"[0-9a-f]{32}(?:p[0-9]+(?:i[0-9]+)?)?", id) is not None
 
 
 class SequenceIDMaker:

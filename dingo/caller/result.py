@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
@@ -160,6 +159,8 @@ class Result(Job, Generic[R]):
         if status.final:
             await self._ended()
             return True
+        import asyncio  # noqa: PLC0415 - whoever comes here has it
+
         channel = self.reports()
         try:
             while self.status < status:
@@ -180,6 +181,8 @@ class Result(Job, Generic[R]):
     async def _ended(self) -> None:
         if here.seat is not None and here.seat.help(self):  # the loop of a task in a worker thread
             return
+        import asyncio  # noqa: PLC0415 - whoever comes here has it
+
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         latch = partial(mailbox(loop).post, partial(wake, future))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 from functools import partial
 from time import monotonic
@@ -94,6 +93,8 @@ class Completed(Generic[R]):
         """Return the next that ends. Raises ResultTimeout when the time is over."""
         if not self._left:
             raise StopAsyncIteration
+        import asyncio  # noqa: PLC0415 - whoever comes here has it
+
         try:
             async with asyncio.timeout(self._time_left()):
                 result = await self._channel.aget()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.cli.finding import find
 from dingo.cli.says import DONE, command
+from dingo.cli.values import printed, typed
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,9 @@ def add_to(commands: Any) -> None:
     """Add the commands of this module."""
     call = command(commands, "call", _call, "call a task and print its value as JSON")
     call.add_argument("name", metavar="NAME")
-    call.add_argument("arguments", nargs="*", metavar="ARG", help="JSON if it parses, else text")
+    call.add_argument(
+        "arguments", nargs="*", metavar="ARG", help="JSON if it parses, else text; those with a dash: after --"
+    )
     call.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for the value")
     for name, help in _LISTINGS:
         listing = command(commands, name, _list, help)
@@ -35,21 +38,17 @@ def add_to(commands: Any) -> None:
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    with find(arguments.app) as app:
-        result = app.call(arguments.name, *(_argument(one) for one in arguments.arguments))
-        print(json.dumps(result.result(arguments.timeout), default=str))
+    app = find(arguments)
+    # Who waits at a terminal is told of a broker that is away as soon as it is known.
+    app.config = app.config.replace(send_timeout_seconds=app.config.connect_timeout_seconds)
+    with app:
+        result = app.options(confirm=True).call(arguments.name, *map(typed, arguments.arguments))
+        print(printed(result.result(arguments.timeout)))
     return DONE
 
 
-def _argument(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def _list(arguments: argparse.Namespace) -> int:
-    with find(arguments.app) as app:
+    with find(arguments) as app:
         for call in getattr(app, arguments.listing)():
             if arguments.json:
                 print(json.dumps(asdict(call) | {"status": call.status.name}, default=str))
@@ -60,7 +59,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _purge(arguments: argparse.Namespace) -> int:
-    with find(arguments.app) as app:
+    with find(arguments) as app:
         queue = arguments.queue or app.config.queue
         cancelled = app.purge(queue)
     print(json.dumps({"queue": queue, "cancelled": cancelled}) if arguments.json else f"{cancelled} calls cancelled")

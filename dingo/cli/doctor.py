@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    app = find(arguments.app)
+    app = find(arguments)
     logging.getLogger("dingo").setLevel(logging.CRITICAL)  # what there is to say is said in the findings
     wrong = 0
     for finding in _findings(app):

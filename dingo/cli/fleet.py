@@ -32,9 +32,9 @@ def add_to(commands: Any) -> None:
     workers.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
-def connected(where: str) -> App:
+def connected(arguments: argparse.Namespace) -> App:
     """Find an App that goes over a broker. Raises WrongModule, BadConfig."""
-    app = find(where)
+    app = find(arguments)
     if not app.remote:
         raise BadConfig("this is about a broker: --broker URL, DINGO_BROKER=URL, or App(URL)")
     return app
@@ -53,7 +53,7 @@ def _origin(names: str) -> Origin:
 
 def _events(arguments: argparse.Namespace) -> int:
     origin = _origin(arguments.origin)
-    with connected(arguments.app) as app:
+    with connected(arguments) as app:
         events = app.listen(origin, Level[arguments.level], fleet=True)
         workers = [one.name for one in app.workers()]
         print(f"listening to {len(workers)} workers: {', '.join(workers)}", file=sys.stderr, flush=True)
@@ -87,7 +87,7 @@ def _json(event: Event) -> str:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
-    with connected(arguments.app) as app:
+    with connected(arguments) as app:
         for worker in app.workers():
             print(json.dumps(asdict(worker), default=str) if arguments.json else _row(worker))
     return DONE

@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from dingo import __version__
 from dingo.cli import calls, doctor, fleet, queues, worker
 from dingo.cli.finding import WrongModule
 from dingo.cli.says import FAILED, UNREACHABLE, WRONG, say
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dingo", description="An in-process job pool that becomes a task queue.")
+    parser.add_argument("--version", action="version", version=f"dingo {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
     for group in (worker, calls, queues, fleet, doctor):

@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
 
 
 def _change(arguments: argparse.Namespace) -> int:
-    with find(arguments.app) as app:
+    with find(arguments) as app:
         if not app.remote:
             raise BadConfig("to pause or resume a queue needs a broker: --broker URL, DINGO_BROKER=URL, or App(URL)")
         getattr(app, arguments.change)(arguments.queue or app.config.queue)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from dingo.bridge.turns import Turns
 from dingo.cli.finding import find
 from dingo.cli.fleet import connected
 from dingo.cli.says import DONE, FAILED, command, say
-from dingo.config import mask_url
 from dingo.errors import BadConfig
+from dingo.masking import mask_url
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +41,7 @@ def add_to(commands: Any) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     """Tell by the exit code whether a worker lives: the one of that name, or any."""
-    with connected(arguments.app) as app:
+    with connected(arguments) as app:
         for worker in app.find_workers():
             if arguments.name in (None, worker.name):
                 print(f"{worker.name} lives: process {worker.pid} on {worker.host}")
@@ -60,7 +59,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     from dingo.worker.serve import serve  # noqa: PLC0415 - only this command serves
 
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = find(arguments.app)
+    app = find(arguments)
     app.config = app.config.replace(**_changes(arguments))
     if not app.remote:
         raise BadConfig("a worker needs a broker: --broker URL, DINGO_BROKER=URL, or App(URL)")
@@ -85,7 +84,7 @@ def _banner(app: App, queues: tuple[str, ...]) -> str:
     from dingo import __version__  # noqa: PLC0415 - the package is ready by now
 
     config = app.config
-    broker = mask_url(os.environ.get("DINGO_BROKER") or config.broker or app.broker or "")
+    broker = mask_url(app.broker) if app.broker else "what the program has attached"
     kind = "processes" if config.pool == "process" else "threads"
     lines = [
         f"dingo {__version__}  {app.name}",

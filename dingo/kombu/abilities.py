@@ -15,7 +15,8 @@ class Ability(enum.StrEnum):
     FIND = "find"
     """A call can be looked up by its id, from SENT until `keep_result` after its end, and forgotten."""
     CANCEL = "cancel"
-    """A call that was sent can be withdrawn or stopped."""
+    """A call that was sent can be withdrawn or stopped: by the broker, or by workers that are told, for as long as the
+    caller lives."""
     LIST = "list"
     """`app.pending()`, `delayed()`, `failed()`, `succeeded()` and `purge()`."""
     LIMITS = "limits"
@@ -37,7 +38,7 @@ _FAMILIES: dict[str, frozenset[Ability]] = {
     "memory": _ALL,
     "sqlite": _ALL,
     "redis": _ALL,
-    "amqp": frozenset({Ability.EVENTS, Ability.PRIORITIES, Ability.DELAYS, Ability.DEATHS}),
+    "amqp": frozenset({Ability.CANCEL, Ability.EVENTS, Ability.PRIORITIES, Ability.DELAYS, Ability.DEATHS}),
     "filesystem": frozenset({Ability.PRIORITIES}),
 }
 _SAME = {"rediss": "redis", "amqps": "amqp", "mongodb": "filesystem"}

@@ -172,16 +172,17 @@ def _clean_redis(url: str, queue: str, config: Config) -> None:
 
 
 def _amqp(url: str, config: Config, queues: Iterable[str]) -> Iterator[Finding]:
-    from dingo.kombu import amqp  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.address import Address  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.plain import message, plain_connection, speaking  # noqa: PLC0415 - on demand
 
-    address = amqp.Address.of(url)
+    address = Address.of(url)
     alarms: list[str] = []
-    with amqp.speaking(address):
-        connection = amqp.plain_connection(address, config.connect_timeout_seconds, blocked=alarms.append)
+    with speaking(address):
+        connection = plain_connection(address, config.connect_timeout_seconds, blocked=alarms.append)
         try:
             about = connection.server_properties
             yield Finding("broker", OK, f"{about.get('product', 'the server')} {about.get('version', '?')} answers")
-            connection.channel().basic_publish(amqp.message(b""), "", f"dingo.reply.{os.urandom(6).hex()}")
+            connection.channel().basic_publish(message(b""), "", f"dingo.reply.{os.urandom(6).hex()}")
             with suppress(TimeoutError):
                 connection.drain_events(timeout=0.5)  # an alarm is told to who publishes
         finally:
@@ -196,16 +197,18 @@ def _amqp(url: str, config: Config, queues: Iterable[str]) -> Iterator[Finding]:
 
 
 def _amqp_queue(address: Any, queue: str, config: Config) -> Finding:
-    from dingo.kombu import amqp  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.errors import NotFound  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.plain import plain_connection, speaking  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.queues import PRIORITIES, task_queue  # noqa: PLC0415 - on demand
 
     waiting = consumers = 0
     known = False
-    with amqp.speaking(address):
-        connection = amqp.plain_connection(address, config.connect_timeout_seconds)
+    with speaking(address):
+        connection = plain_connection(address, config.connect_timeout_seconds)
         try:
-            for priority in amqp.PRIORITIES:
-                with suppress(amqp.NotFound):  # which closes the channel
-                    found = connection.channel().queue_declare(amqp.task_queue(queue, priority), passive=True)
+            for priority in PRIORITIES:
+                with suppress(NotFound):  # which closes the channel
+                    found = connection.channel().queue_declare(task_queue(queue, priority), passive=True)
                     known = True
                     waiting += found.message_count
                     consumers = max(consumers, found.consumer_count)
@@ -215,16 +218,18 @@ def _amqp_queue(address: Any, queue: str, config: Config) -> Finding:
 
 
 def _clean_amqp(url: str, queue: str, config: Config) -> None:
-    from dingo.kombu import amqp  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.address import Address  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.plain import plain_connection, speaking  # noqa: PLC0415 - on demand
+    from dingo.kombu.amqp.queues import PRIORITIES, reply_queue, task_queue  # noqa: PLC0415 - on demand
 
-    address = amqp.Address.of(url)
-    with amqp.speaking(address):
-        connection = amqp.plain_connection(address, config.connect_timeout_seconds)
+    address = Address.of(url)
+    with speaking(address):
+        connection = plain_connection(address, config.connect_timeout_seconds)
         try:
             channel = connection.channel()
-            for priority in amqp.PRIORITIES:
-                channel.queue_delete(amqp.task_queue(queue, priority))
-            channel.queue_delete(f"dingo.reply.{queue}")
+            for priority in PRIORITIES:
+                channel.queue_delete(task_queue(queue, priority))
+            channel.queue_delete(reply_queue(queue))
         finally:
             connection.collect()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dingo.kombu import urls
+from dingo.masking import mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +25,11 @@ class _Part:
 
     def __init__(self, url: str, config: Config | None = None) -> None:
         self._behind = type(self)._make(url, config)
+        self._url = url
+
+    def __repr__(self) -> str:
+        """What it is and where, without credentials."""
+        return f"<{type(self).__name__} {mask_url(self._url)}>"
 
     def open(self, emit: Callable[..., None]) -> None:
         """Connect. Raises BrokerUnavailable."""
@@ -128,9 +134,9 @@ class Store(_Part):
         """Delete what is kept of a call; whether there was something."""
         return bool(self._behind.forget(id, name))
 
-    def cancel(self, id: str, name: str) -> bool | None:
+    def cancel(self, id: str, name: str, frame: bytes, keep: float) -> bool | None:
         """Withdraw a call that waits: True; ask its worker to stop it: None; it has ended, or is unknown: False."""
-        withdrawn: bool | None = self._behind.cancel(id, name)
+        withdrawn: bool | None = self._behind.cancel(id, name, frame, keep)
         return withdrawn
 
     def calls(self, state: str, queue: str | None) -> list[StoredCall]:

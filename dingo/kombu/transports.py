@@ -27,11 +27,12 @@ from uuid import uuid4
 from kombu.transport import pyamqp, virtual
 from kombu.utils.json import dumps, loads
 
-from dingo.config import Config, mask_url
+from dingo.config import Config
 from dingo.contracts import Delivery, Envelope, Settlement, Verdict
 from dingo.errors import BadConfig, BrokerUnavailable, SendUncertain
 from dingo.kombu import urls
 from dingo.kombu.keeping import Keeping
+from dingo.masking import mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -271,7 +272,7 @@ class Channel(Keeping, virtual.Channel):  # type: ignore[misc]
         return len(self._waiting(queue))
 
     def _purge(self, queue: str) -> int:
-        return sum(self._store.cancel(one.id, one.name) is True for one in self._waiting(queue))
+        return sum(self._store.cancel(one.id, one.name, b"", 0.0) is True for one in self._waiting(queue))
 
     def _delete(self, queue: str, exchange: str = "", *row: Any, **_kwargs: Any) -> None:
         self._bindings.remove(exchange, row[:3])
@@ -368,7 +369,7 @@ class AmqpTransport(pyamqp.Transport):  # type: ignore[misc]
 
     def establish_connection(self) -> Any:
         """Connect."""
-        from dingo.kombu.amqp import Address  # noqa: PLC0415 - on demand
+        from dingo.kombu.amqp.address import Address  # noqa: PLC0415 - on demand
 
         address = Address.of(self.url)
         if address.queue_type is not None:

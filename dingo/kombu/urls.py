@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from dingo.bridge.memory import MemoryHerald, MemoryProducer, MemoryStore, MemoryWorker, wire
-from dingo.config import Config, mask_url
+from dingo.config import Config
 from dingo.errors import BadConfig
+from dingo.masking import mask_url, shown
 from dingo.store import urls as stores
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ _KNOWN = "amqp://host/vhost, redis://host:6379/0, sqlite:///file.db, memory://na
 
 # A worker is Consumer and Reporter in one; most are the Reporter too where the tasks go another way.
 _WORKING = ("worker", "reporter")
+
+
+def check(url: object) -> None:
+    """Raise BadConfig for what cannot be a URL at all."""
+    if not isinstance(url, str):
+        raise BadConfig(f"a URL is a text such as 'redis://host:6379/0', not {shown(url)}")
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise BadConfig(f"{mask_url(url)!r} is no URL: {error}") from None
 
 
 def producer(url: str, config: Config | None = None) -> Any:
@@ -45,6 +56,7 @@ def keeps_apart(url: str) -> bool:
 
 def reporter(url: str, config: Config | None = None) -> Any:
     """Make the Reporter for the URL of a backend: of a broker, what is its worker too. Raises BadConfig."""
+    check(url)
     if stores.knows(url):
         return stores.reporter(url, config or Config())
     return _maker(url)("reporter", config or Config())
@@ -52,6 +64,7 @@ def reporter(url: str, config: Config | None = None) -> Any:
 
 def store(url: str, config: Config | None = None) -> Any:
     """Make the Store for the URL of a backend. Raises BadConfig."""
+    check(url)
     return stores.store(url, config or Config()) if stores.knows(url) else _maker(url)("store", config or Config())
 
 
@@ -78,6 +91,7 @@ def herald(url: str, config: Config | None = None) -> Any:
 
 
 def _maker(url: str) -> Callable[[str, Config], Any]:
+    check(url)
     url = url.removeprefix("dingo+")
     parts = urlsplit(url)
     if parts.scheme == "memory":

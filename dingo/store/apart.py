@@ -15,8 +15,9 @@ class Apart:
 
     apart = True
 
-    def cancel(self, id: str, name: str) -> bool | None:
+    def cancel(self, id: str, name: str, frame: bytes, keep: float) -> bool | None:
         """Raise NotAttached."""
+        del frame, keep
         raise _unable(f"cancel {name} {id}")
 
     def calls(self, state: str, queue: str | None) -> list[StoredCall]:

@@ -21,9 +21,9 @@ from urllib.parse import unquote, urlsplit
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.exceptions import MemcacheError
 
-from dingo.config import mask_url
 from dingo.contracts import StoredCall
 from dingo.errors import BadConfig, BrokerUnavailable, NotAttached
+from dingo.masking import mask_url
 from dingo.message.frame import pack, unpack
 from dingo.store.apart import Apart
 from dingo.store.lookout import Lookout

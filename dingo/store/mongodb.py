@@ -21,9 +21,9 @@ from bson.binary import Binary
 from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from dingo.config import mask_url
 from dingo.contracts import StoredCall
 from dingo.errors import BadConfig, BrokerUnavailable
+from dingo.masking import mask_url
 from dingo.store.apart import Apart
 from dingo.store.lookout import Lookout
 from dingo.store.mail import MAIL_SECONDS, PACK_BYTES, key_of, packs, raw, text_of, to_keep

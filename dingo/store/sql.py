@@ -36,9 +36,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dingo.config import mask_url
 from dingo.contracts import StoredCall
 from dingo.errors import BadConfig, BrokerUnavailable
+from dingo.masking import mask_url
 from dingo.store.apart import Apart
 from dingo.store.mail import key_of, text_of
 

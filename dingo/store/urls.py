@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dingo.config import mask_url
 from dingo.errors import BadConfig
+from dingo.masking import mask_url
 
 if TYPE_CHECKING:
     from dingo.config import Config

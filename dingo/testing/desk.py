@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dingo.bridge.rewiring import Parts
+from dingo.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from dingo.app import App
     from dingo.bridge.local import LocalBridge
@@ -27,29 +30,22 @@ class Desk:
 
         A retry counts its delay from the failure before it: advance once for each.
         """
-        self._app._opened().timer.advance(seconds)
+        self._app._session.home().timer.advance(seconds)
 
 
 @contextlib.contextmanager
 def detached(app: App, config: Config) -> Iterator[None]:
-    """Give the app a fresh inside for a while. What it was before, and whoever holds it, is left alone."""
+    """Give the app another session for a while. The one before, and whoever holds it, is left alone."""
     with app._lock:
-        fresh = {
-            "config": config, "_parts": type(app._parts)(), "_bridge": None, "_here": None, "_retired": [],
-            "_plans": type(app._plans)(), "_calls": {}, "_base": {}, "_closed": False, "_closing": None,
-        }  # fmt: skip
-        inside = {name: getattr(app, name) for name in fresh}
-        _replace(app, fresh)
+        before = app.config, app._parts, app._session
+        app.config, app._parts = config, Parts()
+        app._begin(Session(app))
     try:
         yield
     finally:
         with app._lock:
-            _replace(app, inside)
-
-
-def _replace(app: App, inside: Mapping[str, Any]) -> None:
-    for name, value in inside.items():
-        setattr(app, name, value)
+            app.config, app._parts, session = before
+            app._begin(session)
 
 
 @contextlib.contextmanager
@@ -60,7 +56,7 @@ def local(app: App) -> Iterator[Desk]:
     is started.
     """
     with detached(app, app.config.replace(marshal_locally=True)):
-        bridge = app._home()
+        bridge = app._session.home()
         drain = False
         try:
             yield Desk(app)
@@ -70,5 +66,5 @@ def local(app: App) -> Iterator[Desk]:
 
 
 def _close(app: App, bridge: LocalBridge, *, drain: bool) -> None:
-    app._refuse_calls()
+    app._session.refuse_calls()
     bridge.close(_GRACE, drain=drain)

@@ -69,16 +69,18 @@ def record(app: App) -> Iterator[list[Call]]:
     """
     with detached(app, app.config):
         recorder = _Recorder(app._hub)
+        session = app._session
         bridge = _RecordingBridge(
-            app.config, app._hub, app._hooks, app._send_following, app._refresh, lifespan=None
+            app.config, app._hub, app._hooks, session.send_following, session.refresh, lifespan=None
         )  # fmt: skip
         bridge.recorder = recorder
-        app._bridge = app._here = bridge
-        app._resolve(*app._registry)
+        session.caller = session.here = bridge
+        for registration in app._registry:
+            registration.demand()
         try:
             yield recorder.calls
         finally:
-            app._refuse_calls()
+            session.refuse_calls()
             for job in recorder.jobs:
                 job._plan.cancel(job)
             bridge.close(0, drain=False)

@@ -18,7 +18,6 @@ thread: nothing in it may wait for a call.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
 import os
 import selectors
@@ -30,20 +29,18 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from dingo.blocking import here
-from dingo.errors import BadArguments, BadReturn
+from dingo.errors import BadArguments
 from dingo.events import Level, Origin
 from dingo.job import Fault
-from dingo.message.report import Code, Status
-from dingo.worker.attempt import Attempt, _code_of
+from dingo.message.report import Code
 from dingo.worker.child.call import Facts
-from dingo.worker.child.cargo import dump, dump_call, dump_function, load, load_fault, said
+from dingo.worker.child.cargo import dump, dump_call, dump_function, load, said
+from dingo.worker.child.handed import Function, Handed, dump_facts
 from dingo.worker.child.handle import Child
 from dingo.worker.child.wire import (
     ASK,
     BAD_CALL,
-    BAD_VALUE,
     CALL,
-    ERROR,
     FACTS,
     FUNCTION,
     GIVEN,
@@ -52,9 +49,9 @@ from dingo.worker.child.wire import (
     LOADED,
     READY,
     SAVED,
-    VALUE,
 )  # fmt: skip
 from dingo.worker.context import Context
+from dingo.worker.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,18 +60,14 @@ if TYPE_CHECKING:
     from dingo.job import Job
     from dingo.plan import Plan
     from dingo.registry import Registration
+    from dingo.worker.attempt import Attempt
     from dingo.worker.child.wire import Frame
-
-_SUCCESS = Status.SUCCESS
 
 # A child has up to so many calls before it, and no more than take so many seconds; it gets new ones when half
 # of that is left. Enough that it never waits for the parent, little enough that none waits long behind others.
 _LINE = 128
 _PACK = 64  # of which so many are handed over at once: it begins with them while the next are made ready
 _LINE_SECONDS = 0.010
-
-# What a child gives back has waited longer than all others of its priority.
-_BEFORE_ALL = 1 << 60
 
 # While all children have short calls enough before them, answers are looked at so often only: what this process does
 # it does on the cores that they need. So much is left to do for each when it looks again (seconds).
@@ -88,81 +81,6 @@ _DEATHS = 3
 
 # The pause before a child is replaced that died before it was ready: from, doubling, up to (seconds).
 _PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-
-# How much one more run counts in the mean run time of a function. A process that was kept from its core for a
-# moment seems to run long: what is above the mean counts less.
-_WEIGHT_BELOW, _WEIGHT_ABOVE = 1 / 4, 1 / 16
-
-
-class Function:
-    """A function as children get it, and how long it runs."""
-
-    __slots__ = ("data", "mean", "number")
-
-    def __init__(self, number: int, data: bytes) -> None:
-        self.number = number
-        self.data = data
-        self.mean: float | None = None  # seconds; None: not yet measured
-
-    def ran(self, seconds: float) -> None:
-        """Note how long a run took."""
-        mean = self.mean
-        if mean is None:
-            self.mean = seconds
-        else:
-            self.mean = mean + (seconds - mean) * (_WEIGHT_BELOW if seconds < mean else _WEIGHT_ABOVE)
-
-
-class Handed(Attempt):
-    """An attempt that runs in a child. What it has of its own is set when it is handed over."""
-
-    __slots__ = ("cost", "function", "number")
-
-    function: Function
-    number: int
-    """Its number in its child's line: another one each time it is handed over."""
-    cost: float
-    """How many seconds it was reckoned to take."""
-
-    def end(self, fault: Fault) -> None:
-        """End the call: there is no point in another attempt."""
-        if self.claim():
-            self._give_up(fault)
-        self._ended()
-
-    def fail_there(self, fault: Fault) -> None:
-        """Note that the function raised in the child: try again later, or end the call."""
-        delay = self._settle(fault) if self.claim() else None
-        self._ended()
-        if delay is not None:
-            self._sleep(delay)
-
-    def undo(self) -> None:
-        """Take the start of the attempt back: the call waits again, with the place it has."""
-        self.halt_clock()
-        job = self.job
-        if job._detail is not None and job._detail.attempt:
-            job._detail.attempt -= 1
-        if self._place is not None:
-            job.detail().place = self._place
-        job.restore(self.args)
-
-    def halt_clock(self) -> None:
-        """Stop its time limit: its child has ended."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
-    def wind_clock(self, out_of_time: Callable[[Attempt], object]) -> None:
-        """Start its time limit anew, if it has one: it is handed over once more."""
-        timeout = self.job._plan.option.timeout
-        if timeout is not None and self._alarm is None:
-            self._set_deadline(timeout, out_of_time)
-
-    @property
-    def overdue(self) -> bool:
-        """Whether its time is over: an alarm may be of a time limit from before."""
-        return self._alarm is not None and self._until <= self.job._plan.bridge.timer.clock()
 
 
 class ProcessPool:
@@ -186,16 +104,13 @@ class ProcessPool:
         self.count = count
         self.max_calls = max_calls
         self.max_rss = max_rss
-        self.ranked = False
         self.priority: int | None = None
         """Of all calls that were to come so far: the pool is ranked when they differ."""
         self.closed = False
         """Nothing more is to be put: set before what waits is looked through, and looked at after each put."""
         self._hub = hub
         self._lifespan = None if lifespan is None else _dump_lifespan(lifespan)
-        self._inbox: deque[Job] = deque()
-        self._heap: list[tuple[int, int, Handed | Job]] = []
-        self._again: deque[Handed | Job] = deque()  # before all others: they have waited already
+        self._waiting = Waiting()
         self._orders: deque[Callable[[], object]] = deque()  # from other threads
         self._numbers = itertools.count(1)
         self._functions: dict[tuple[Registration, int], Function] = {}
@@ -230,7 +145,7 @@ class ProcessPool:
         """Have a call run."""
         if self._asleep and job._plan.plain and self._hand_at_once(job):
             return
-        self._inbox.append(job)
+        self._waiting.inbox.append(job)
         if self._asleep:
             self._wake()
 
@@ -240,7 +155,7 @@ class ProcessPool:
             return False
         try:
             idle = next((child for child in self._children if child.open and not child.line), None)
-            if idle is None or self._waiting_count() or not job._plan.option.redeliver:
+            if idle is None or self._waiting or not job._plan.option.redeliver:
                 return False
             handed = self._begin(job)
             if handed is not None:
@@ -255,7 +170,7 @@ class ProcessPool:
             self._load_onto(child, handed)
         except BaseException as error:
             if not child.line:  # the pool's thread will find the same, and end the call
-                self._again.append(handed)
+                self._waiting.put_before_all(handed)
                 self._wake()
             if not isinstance(error, Exception):
                 raise
@@ -265,7 +180,12 @@ class ProcessPool:
 
     def rank(self) -> None:
         """From now on serve by priority."""
-        self.ranked = True
+        self._waiting.ranked = True
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it serves by priority."""
+        return self._waiting.ranked
 
     def resize(self, count: int) -> None:
         """Have `count` processes: more start now, fewer leave when they are free."""
@@ -288,29 +208,16 @@ class ProcessPool:
 
     def waiting(self) -> list[Job]:
         """Take out all calls that wait."""
-        jobs = []
-        with _lock:
-            items = [*_drained(self._again), *_drained(self._inbox), *(entry[2] for entry in sorted(self._heap))]
-            self._heap.clear()
-        for item in items:
-            if isinstance(item, Handed):
-                item.undo()
-                item = item.job  # noqa: PLW2901
-            jobs.append(item)
-        return jobs
+        return self._waiting.take_all()
 
     def peek(self) -> list[Job]:
         """Return all calls that wait and have not been started."""
-        with _lock:
-            items = [*self._again.copy(), *self._inbox.copy(), *(entry[2] for entry in sorted(self._heap))]
-        return [item for item in items if not isinstance(item, Handed)]
+        return self._waiting.peek()
 
     def running(self) -> list[Job]:
         """Return the calls that children have now, those not started included."""
         handed = [one for child in self._children.copy() for one in child.line.copy().values()]
-        with _lock:
-            again = [*self._again.copy(), *(entry[2] for entry in self._heap)]
-        return [one.job for one in (*handed, *again) if isinstance(one, Handed)]
+        return [one.job for one in (*handed, *self._waiting.begun())]
 
     def stop(self) -> None:
         """Tell all children to leave, after what waits."""
@@ -355,7 +262,7 @@ class ProcessPool:
         self._selector.close()
 
     def _over(self) -> bool:
-        return self._stopping and not self._children and not self._waiting_count()
+        return self._stopping and not self._children and not self._waiting
 
     def _turn(self) -> None:
         self._balance()
@@ -386,7 +293,7 @@ class ProcessPool:
     def _inbox_changed(self) -> bool:
         # What was put while nobody was asleep woke nobody, so it is looked for once more after saying so.
         idle = any(child.open and not child.line for child in self._children)
-        return bool(self._orders) or (idle and bool(self._inbox))
+        return bool(self._orders) or (idle and bool(self._waiting.inbox))
 
     def _until_next(self) -> float | None:
         """Seconds until something is to be done though nothing happens; None: never."""
@@ -398,7 +305,7 @@ class ProcessPool:
     # -- children ----------------------------------------------------------------------------------
 
     def _missing(self) -> int:
-        wanted = 0 if self._stopping and not self._waiting_count() else self.count
+        wanted = 0 if self._stopping and not self._waiting else self.count
         return wanted - sum(not child.leaving for child in self._children)
 
     def _balance(self) -> None:
@@ -482,7 +389,7 @@ class ProcessPool:
         else:
             self._tell(Level.WARNING, "worker.died", f"process {child.pid} of {self.name} died: {how}")
         handed = list(child.line.values())
-        self._put_first(handed[1:])
+        self._waiting.give_back(handed[1:])
         if handed:
             self._lost(handed[0], child, how)
 
@@ -494,7 +401,7 @@ class ProcessPool:
         elif handed.job.ended:
             handed._ended()
         elif child.killed:  # for the sake of another call
-            self._again.appendleft(handed)
+            self._waiting.put_before_all(handed)
         else:
             self._died_of(handed, how)
 
@@ -507,7 +414,7 @@ class ProcessPool:
             message = f"its process died {deaths} times while it ran, at last: {how}"
             handed.end(Fault.saying(Code.POISONED, message))
         else:
-            self._again.appendleft(handed)
+            self._waiting.put_before_all(handed)
 
     # -- stopping one call -------------------------------------------------------------------------
 
@@ -544,12 +451,9 @@ class ProcessPool:
 
     # -- handing calls out -------------------------------------------------------------------------
 
-    def _waiting_count(self) -> int:
-        return len(self._again) + len(self._inbox) + len(self._heap)
-
     def _feed(self) -> None:
         """Hand out what waits, first to those that have least to do."""
-        waiting = self._waiting_count()
+        waiting = len(self._waiting)
         if not waiting:
             return
         now = monotonic()
@@ -570,12 +474,12 @@ class ProcessPool:
 
     def _next_for(self, child: Child) -> Handed | None:
         """Take the next call, begun; None where there is none, or none that this child can take now."""
-        while (item := self._take()) is not None:
+        while (item := self._waiting.take()) is not None:
             job = item.job if isinstance(item, Handed) else item
             plan = job._plan
             alone = (not plan.plain or not plan.option.redeliver or bool(self._deaths)) and self._alone(job)
             if alone and not self._clear_for(child, plan):
-                self._again.appendleft(item)
+                self._waiting.put_before_all(item)
                 return None
             handed = self._begin_again(item) if isinstance(item, Handed) else self._begin(item)
             if handed is not None:
@@ -601,19 +505,6 @@ class ProcessPool:
                 child.loading = True
                 return False
         return True
-
-    def _take(self) -> Handed | Job | None:
-        try:
-            if self._again:
-                return self._again.popleft()
-            if not self.ranked:
-                return self._inbox.popleft() if self._inbox else None
-        except IndexError:  # another thread has taken out what waits
-            return None
-        with _lock:
-            for job in _drained(self._inbox):
-                heapq.heappush(self._heap, (-job._plan.option.priority, next(self._numbers), job))
-            return heapq.heappop(self._heap)[2] if self._heap else None
 
     def _begin(self, job: Job) -> Handed | None:
         if not job._plan.plain:
@@ -710,30 +601,7 @@ class ProcessPool:
             return
         child.load -= handed.cost
         handed.function.ran(nanoseconds * 1e-9)
-        job = handed.job
-        if handed.stopping:
-            handed.stopped()  # too late
-            return
-        try:
-            if kind != VALUE:
-                handed.fail_there(_fault_of(kind, payload, job))
-                return
-            try:
-                value = load(payload)
-            except BaseException as error:
-                raise BadReturn(f"{job.name}(): the returned value cannot be read: {said(error)}") from error
-            _succeed(handed, value)
-        except BaseException as error:  # in a correction or a component of the user's
-            handed.fail(error)
-
-    def _put_first(self, given: list[Handed]) -> None:
-        if not self.ranked:
-            self._again.extendleft(reversed(given))
-            return
-        with _lock:
-            for handed in given:
-                place = handed.number - _BEFORE_ALL
-                heapq.heappush(self._heap, (-handed.job._plan.option.priority, place, handed))
+        handed.answered(kind, payload)
 
     def _said(self, child: Child, frame: Frame) -> None:
         kind, number, extra, payload = frame
@@ -747,7 +615,7 @@ class ProcessPool:
             self._take_back(child, load(payload))
         elif kind == ASK:
             handed = child.line.get(number)
-            child.send(FACTS, payload=dump(None) if handed is None else _dump_facts(handed.job))
+            child.send(FACTS, payload=dump(None) if handed is None else dump_facts(handed.job))
         elif number in child.line:
             self._told(child.line[number].job, kind, payload)
 
@@ -756,7 +624,7 @@ class ProcessPool:
         child.calls -= len(numbers)
         given = [handed for number in numbers if (handed := child.line.pop(number, None)) is not None]
         child.load = sum(handed.cost for handed in child.line.values())
-        self._put_first(given)
+        self._waiting.give_back(given)
         if child.line and next(iter(child.line.values())).job.ended:
             self._stop_ended(child)
 
@@ -797,36 +665,6 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _succeed(handed: Handed, value: Any) -> None:
-    job, plan = handed.job, handed.job._plan
-    if not plan.plain or job._detail is not None:
-        handed.succeed(value)
-        return
-    if type(value) is not plan.exact:
-        value = plan.returned(value)
-    job.finish(_SUCCESS, value)
-
-
-def _fault_of(kind: int, payload: bytearray, job: Job) -> Fault:
-    if kind == ERROR:
-        return load_fault(payload, _code_of)
-    why = payload.decode()
-    if kind == BAD_VALUE:
-        return Fault(Code.BAD_RETURN, BadReturn(f"{job.name}(): the returned value cannot be pickled: {why}"))
-    return Fault(
-        Code.BAD_ARGUMENTS, BadArguments(f"{job.name}(): the arguments cannot be read in a worker process: {why}")
-    )
-
-
-def _dump_facts(job: Job) -> bytes:
-    facts = Facts(job)
-    try:
-        return dump(facts)
-    except Exception:  # what cannot travel is left out: the call has begun already
-        facts.headers, facts.previous = {}, None
-        return dump(facts)
-
-
 def _dump_lifespan(lifespan: Callable[[], Any]) -> bytes:
     try:
         return dump_function(lifespan)
@@ -835,24 +673,12 @@ def _dump_lifespan(lifespan: Callable[[], Any]) -> bytes:
         raise TypeError(what) from error
 
 
-def _drained(items: deque[Any]) -> list[Any]:
-    drained = []
-    with contextlib.suppress(IndexError):
-        while True:
-            drained.append(items.popleft())
-    return drained
-
-
-# Guards the heaps of all pools. Held across a fork, so that it is whole in the child of one; reentrant, for
-# other hooks of a fork look into the pools.
-_lock = threading.RLock()
 _pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    _lock.release()
     for pool in tuple(_pools):
         pool.forget_children()
 
 
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)

@@ -11,22 +11,21 @@ from dataclasses import dataclass
 
 import pytest
 from conftest import PATIENCE
-from servers import redis_server
 
 import dingo
-from dingo.bridge import serving
+from dingo.bridge import heralding, serving
 from dingo.kombu.abilities import Ability, abilities
 
-__all__ = ["redis_server"]
-
 MODES = ("local", "sqlite", "redis", "amqp")
+# Nothing that a user does brings these about.
+BROKEN = {f"{who}.failed" for who in ("worker", "consumer", "sender", "receiver", "keeper", "herald", "timer", "close")}
 
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How calls get to their worker. `finds`: single calls can be looked up and cancelled after they were sent."""
+    """How calls get to their worker. `finds`: single calls can be looked up, and listed, after they were sent."""
 
     name: str
     url: str
@@ -37,7 +36,7 @@ class Mode:
 
     @property
     def finds(self):
-        return self.local or {Ability.FIND, Ability.CANCEL} <= abilities(self.url)
+        return self.local or {Ability.FIND, Ability.LIST} <= abilities(self.url)
 
 
 class Both:
@@ -49,6 +48,7 @@ class Both:
         self.caller = dingo.App(mode.url, config=dingo.Config(**config))
         self.worker = self.caller if mode.local else dingo.App(mode.url, config=dingo.Config(**config))
         self.queues = (config["queue"], *queues)
+        self.errors = [app.listen(level=dingo.Level.ERROR) for app in {self.caller, self.worker}]
 
     def start(self):
         if not self.mode.local:
@@ -65,6 +65,8 @@ class Both:
     def close(self):
         self.caller.close(timeout=5, drain=False)
         self.worker.close(timeout=5, drain=False)
+        broken = [event for errors in self.errors for event in errors if event.code in BROKEN]
+        assert not broken, "something in dingo itself failed"
 
 
 @pytest.fixture(scope="session", params=MODES)
@@ -118,6 +120,7 @@ def looked_for_often():
     """A worker asks often what it is to stop, and looks early at what it parked: many tests wait for that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "TEND", 0.05)
+        patch.setattr(heralding, "LOOK", 0.05)
         patch.setattr(serving, "PARK_FIRST", 0.1)
         yield
 

@@ -23,7 +23,7 @@ def cancelled(result):
 
 @pytest.fixture(params=["result", "id"])
 def cancel(request, both):
-    """How a call is cancelled: by the Result of its call, or by one that was found by its id."""
+    """How a call is cancelled: by the Result of its call, or by one that another app has found by its id."""
     if request.param == "id" and not both.mode.finds:
         pytest.skip("RabbitMQ keeps nothing of single calls")
 
@@ -31,18 +31,9 @@ def cancel(request, both):
         if request.param == "result":
             return result.cancel()
         assert both.caller.flush(PATIENCE)
-        return both.caller.result(result.id, result.name).cancel()
+        return both.worker.result(result.id, result.name).cancel()
 
     return cancel
-
-
-def test_a_sent_call_cannot_be_cancelled_where_the_broker_keeps_nothing_of_it(both):
-    if both.mode.finds:
-        pytest.skip("here it can")
-    result = both.task(lambda: 1).options(delay=600).call()
-    assert both.caller.flush(PATIENCE)
-    with pytest.raises(dingo.NotAttached, match="redis, sqlite"):
-        result.cancel()
 
 
 @pytest.fixture
@@ -51,15 +42,23 @@ def finds(both):
         pytest.skip("RabbitMQ keeps nothing of single calls")
 
 
-@pytest.mark.usefixtures("finds")
 class TestWithdrawn:
     def test_a_delayed_call_is_withdrawn_and_never_runs(self, both, cancel):
         ran = []
         result = both.task(lambda: ran.append(1)).options(delay=600).call()
         assert cancel(result)
         cancelled(result)
-        assert result.id not in [info.id for info in both.caller.delayed()]
+        if both.mode.finds:
+            assert result.id not in [info.id for info in both.caller.delayed()]
         assert ran == []
+
+    @pytest.mark.usefixtures("finds")
+    def test_what_was_withdrawn_is_known_as_cancelled(self, both, cancel):
+        result = both.task(lambda: 1).options(delay=600).call()
+        assert both.caller.flush(PATIENCE)
+        assert cancel(result)
+        cancelled(result)
+        cancelled(both.worker.result(result.id, result.name))
 
     def test_a_queued_call_is_withdrawn_and_never_runs(self, own, gate):
         both, ran = own(workers=1), []
@@ -71,10 +70,30 @@ class TestWithdrawn:
         assert both.caller.flush(PATIENCE)
         assert result.cancel()
         cancelled(result)
+        while not both.mode.finds and not both.worker._session.here._unwanted:
+            time.sleep(0.005)  # the workers are told, which takes a moment
         gate.open.set()
         assert held.result(PATIENCE) is None
         assert task.call().result(PATIENCE) is None
         assert ran == [1]
+
+    def test_calls_that_nobody_has_begun_are_unknown_to_a_worker_that_starts_later(self, own):
+        both, ran = own(), []
+        task = both.task(ran.append)
+        results = [task.options(delay=delay).call(number) for number, delay in enumerate([None, None, 0.2, None])]
+        if both.mode.local:
+            results[0].wait(PATIENCE)  # there, who calls has workers
+        assert both.caller.flush(PATIENCE)
+        for result in results[1:3]:
+            result.cancel()
+            assert result.wait(PATIENCE)
+        both.start()
+        assert results[0].wait(PATIENCE)
+        assert results[3].wait(PATIENCE)
+        assert task.options(delay=0.3).call(4).wait(PATIENCE)
+        assert {0, 3, 4} <= {*ran}
+        assert 2 not in ran
+        assert 1 not in ran or not results[1].cancelled()
 
     def test_a_call_between_two_attempts_is_withdrawn(self, both, cancel):
         runs = []
@@ -86,14 +105,13 @@ class TestWithdrawn:
         retry = dingo.Retry(max=3, backoff="fixed", base=600, jitter=False)
         result = both.task(task, retry=retry).options(monitor_progress=True).call()
         assert result.wait(PATIENCE, until=Status.RETRY)
-        while not any(info.id == result.id for info in both.caller.delayed()):
+        while both.mode.finds and not any(info.id == result.id for info in both.caller.delayed()):
             time.sleep(0.005)  # the report may come before the broker has put it off
         assert cancel(result)
         cancelled(result)
         assert runs == [1]
 
 
-@pytest.mark.usefixtures("finds")
 class TestStopped:
     def test_a_thread_is_told_and_runs_on_unseen(self, both, cancel):
         begun, told = threading.Event(), threading.Event()

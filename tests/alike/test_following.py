@@ -58,7 +58,7 @@ def test_a_poisoned_call_calls_the_hooks_and_what_follows_on_errors():
         result = app.options(on_error=[dingo.Signature("after")]).call("task")
         assert app.flush(PATIENCE)
         row = next(iter(wire.rows.values()))
-        row.suspect, row.starts = True, 3
+        row.suspect, row.starts = True, 2
         app.start_worker()
         assert result.exception(PATIENCE).failure.code == "POISONED"
         assert ran.wait(PATIENCE)

@@ -82,7 +82,7 @@ def test_nothing_of_a_paused_queue_starts(counting):
     counting.caller.pause("other")
     assert counting.caller.paused() == ["other"]
     until = time.monotonic() + PATIENCE
-    while not counting.worker._here._paused:
+    while not counting.worker._session.here._paused:
         assert time.monotonic() < until
     result = task.call()
     assert not result.wait(0.7)  # longer than one claim waits

@@ -20,7 +20,7 @@ def packing():
     """Have a caller know that a task is short, as it would after a few calls."""
 
     def know(both, task):
-        both.caller._opened()._arrivals._learn(task.name, 0.0001)
+        both.caller._session.open()._arrivals._learn(task.name, 0.0001)
         return task
 
     return know
@@ -47,6 +47,15 @@ def test_map_yields_in_order_what_came_packed(both, packing):
     assert list(task.map(range(2500))) == list(range(1, 2501))
 
 
+def test_a_map_that_is_left_early_ends_quietly(both, packing):
+    task = packing(both, both.task(lambda number: number + 1))
+    values = task.map(range(2000))
+    assert next(values) == 1
+    values.close()
+    with pytest.raises(dingo.ResultTimeout):
+        list(task.map(range(2000), timeout=0))
+
+
 def test_a_task_that_nobody_knows_travels_alone_until_it_has_shown_that_it_is_short(both):
     def short() -> int:
         return 1
@@ -57,12 +66,12 @@ def test_a_task_that_nobody_knows_travels_alone_until_it_has_shown_that_it_is_sh
     assert [result.result(PATIENCE) for result in results] == [1] * 5
     for _ in range(50):  # a call that found a thread at once says how long it took
         assert task.call().result(PATIENCE) == 1
-    assert 0 <= both.caller._opened()._arrivals.seconds[task.name] < PATIENCE  # by the clock it may take nothing
+    assert 0 <= both.caller._session.open()._arrivals.seconds[task.name] < PATIENCE  # by the clock it may take nothing
 
 
 def test_a_long_task_is_not_packed(both):
     task = both.task(lambda: None)
-    both.caller._opened()._arrivals._learn(task.name, 1.0)
+    both.caller._session.open()._arrivals._learn(task.name, 1.0)
     results = task.call_many([()] * 3)
     assert all(packed.member_of(result.id) is None for result in results)
     assert [result.result(PATIENCE) for result in results] == [None] * 3
@@ -179,13 +188,14 @@ def test_one_of_a_pack_that_waits_is_cancelled_and_the_others_run(own, packing, 
     assert sorted(ran) == [1, 3]
 
 
-def test_purging_counts_every_call_and_tells_its_caller(own, packing, mode):
+@pytest.mark.parametrize("who", ["caller", "worker"])
+def test_purging_counts_every_call_and_tells_its_caller(own, packing, mode, who):
     if not mode.finds:
         pytest.skip("nothing can be withdrawn here")
     both = own()
     results = packing(both, both.task(lambda: None)).call_many([()] * 5)
     assert both.caller.flush(PATIENCE)
-    assert both.caller.purge(both.queues[0]) == 5
+    assert getattr(both, who).purge(both.queues[0]) == 5
     assert all(result.wait(PATIENCE) for result in results)
     assert {result.status for result in results} == {Status.CANCELLED}
 
@@ -234,7 +244,7 @@ def test_ignored_calls_are_bounded_too_and_forgotten_when_they_are_sent(own):
     for _ in range(100):
         assert ran.acquire(timeout=PATIENCE)
     assert both.caller.flush(PATIENCE)
-    bridge = both.caller._opened()
+    bridge = both.caller._session.open()
     assert bridge._open_calls.count() == 0
     assert bridge._sent is None or not bridge._sent._calls
 

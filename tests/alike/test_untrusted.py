@@ -216,6 +216,14 @@ def test_a_refusal_reaches_the_caller_whatever_its_reports_are_marshalled_with(e
 
 
 @over_brokers
+def test_a_caller_without_keys_among_those_who_have_them_is_told_so(ends):
+    ends.worker(keys=[NEW])
+    with pytest.raises(dingo.TaskFailed, match="here are no signing_keys to read it with") as caught:
+        ends.app(keys=[]).call("add", 2, 3).result(PATIENCE)
+    assert caught.value.failure.code is Code.BAD_MESSAGE
+
+
+@over_brokers
 def test_a_report_that_is_not_signed_is_refused_and_does_not_end_the_call(ends):
     caller = ends.app(keys=[NEW])
     result = caller.call("add", 2, 3)
@@ -224,7 +232,7 @@ def test_a_report_that_is_not_signed_is_refused_and_does_not_end_the_call(ends):
     forged = frame(result.id, body, s=int(Status.SUCCESS))
     lies = [forged, Seal([THIRD], REPORT).put(forged), Seal([NEW], TASK).put(forged), b"", b"\x01"]
     worker = ends.component(kombu.worker)
-    worker.report([ReportEnvelope(caller._bridge.reply, result.id, "add", lie) for lie in lies])
+    worker.report([ReportEnvelope(caller._session.caller.reply, result.id, "add", lie) for lie in lies])
     for _ in lies:
         told(caller, "report.refused")
     assert not result.done()

@@ -1,16 +1,21 @@
 """The `dingo` command: what it understands, what it prints and what it exits with."""
 
+import datetime
 import json
+import math
 import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 import dingo
+from dingo.cli.values import printed, typed
 
 PATIENCE = 30.0
 
@@ -87,6 +92,62 @@ def test_what_is_listed_is_json_on_demand(place):
     assert json.loads(done.stdout) == {"queue": "default", "cancelled": 0}
 
 
+def test_what_the_command_line_says_of_the_broker_goes_before_what_the_module_says(place):
+    (place / "fixed.py").write_text("import dingo\napp = dingo.App('memory://own')\n")
+    done = run_cli(place, "worker", "fixed:app", "--broker", f"sqlite:///{place}/other.db", "--burst")
+    assert done.returncode == 0
+    assert f"broker       sqlite:///{place}/other.db" in done.stderr
+    assert (place / "other.db").exists()
+    assert run_cli(place, "worker", "fixed:app", "--broker", "local").returncode == 2
+
+
+def test_an_app_that_its_module_has_used_and_closed_is_served(place):
+    (place / "used.py").write_text("from shop import app\nwith app: app.pending()\n")
+    assert run_cli(place, "worker", "used:app", "--burst").stdout.startswith("ready ")
+    other = run_cli(place, "worker", "used:app", "--broker", f"sqlite:///{place}/other.db", "--burst")
+    assert other.stdout.startswith("ready ")
+
+
+def test_a_wrong_broker_is_told_in_one_line(place):
+    done = run_cli(place, "pending", "shop:app", "--broker", "nosuch://user:hunter2@host")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("dingo: module 'shop' cannot be imported: no broker is known for 'nosuch://user:***@host'")
+
+
+def test_a_call_to_a_broker_that_is_away_exits_with_3(place, monkeypatch):
+    monkeypatch.setenv("DINGO_BROKER", "amqp://user:hunter2@127.0.0.1:1/")
+    done = run_cli(place, "call", "shop:app", "where")
+    assert done.returncode == 3
+    assert "dingo: the broker cannot be reached: " in done.stderr
+    assert not any(said in done.stderr for said in ("hunter2", "Traceback"))
+
+
+@pytest.mark.parametrize(("argument", "value"), [
+    ("3", 3), ('"3"', "3"), ("[1, null]", [1, None]), ("three", "three"), ("NaN", "NaN"), ("-1", -1), ("", ""),
+    ('{"a": {"b": 2.5}}', {"a": {"b": 2.5}}),
+])  # fmt: skip
+def test_an_argument_is_json_if_it_parses_and_else_text(argument, value):
+    assert typed(argument) == value
+
+
+def test_what_a_call_returns_is_printed_as_json_whatever_it_is():
+    @dataclass
+    class Order:
+        item: str
+        due: datetime.date
+
+    order = Order("book", datetime.date(2030, 5, 1))
+    value = {1: (order, {2.5}), (1, 2): b"ab", "nan": math.nan, "kind": dingo.Level.INFO, "other": Path("a")}
+    assert json.loads(printed(value)) == {
+        "1": [{"item": "book", "due": "2030-05-01"}, [2.5]], "[1, 2]": "YWI=", "nan": "nan", "kind": 20, "other": "a",
+    }  # fmt: skip
+
+
+def test_the_version_is_printed(place):
+    assert run_cli(place, "--version").stdout == f"dingo {dingo.__version__}\n"
+
+
 def test_a_worker_without_a_broker_is_wrong_usage(place):
     done = run_cli(place, "worker", "shop:app", "--broker", "local")
     assert done.returncode == 2
@@ -150,9 +211,10 @@ def test_the_events_of_the_workers_are_printed(place, start):
             assert time.monotonic() < until
             app.call("where").result(PATIENCE)
     event = lines.get()
+    while not event["code"].startswith("call."):  # it may also hear that the pool starts
+        event = lines.get(timeout=PATIENCE)
     assert event["worker"] == "w1"
     assert event["origin"] == "worker"
-    assert event["code"].startswith("call.")
     events.send_signal(signal.SIGINT)
     assert events.wait(PATIENCE) == 0
 

@@ -5,13 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from rabbit import free_ports
-from servers import own_redis
+from servers import free_port
 
 import dingo
 from dingo.kombu import checkups
-
-__all__ = ["own_redis"]
 
 PATIENCE = 60.0
 
@@ -79,7 +76,7 @@ def test_nobody_there(doctor, tmp_path):
     with dingo.App(f"sqlite:///{tmp_path}/jobs.db") as app:
         app.pause("far")
     assert doctor(f"sqlite:///{tmp_path}/jobs.db")[0]["queue far"]["advice"] == "dingo resume ... far"
-    (port,) = free_ports(1)
+    port = free_port()
     findings, code = doctor(f"redis://u:hunter2@127.0.0.1:{port}/0")
     assert (code, findings["broker"]["verdict"]) == (1, "wrong")
     assert "hunter2" not in json.dumps(findings)

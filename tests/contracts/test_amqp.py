@@ -6,9 +6,9 @@ import time
 
 import amqp as stock
 import pytest
-import rabbit
 from by_url import ByURL
 from ground import SETTLED
+from servers import free_port
 
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
@@ -41,6 +41,11 @@ def queues(*names):
     return [f"dingo.{name}.{priority}" for name in names for priority in range(10)]
 
 
+def table(name, value):
+    entry = bytes([len(name)]) + name + value
+    return len(entry).to_bytes(4) + entry
+
+
 class TestAmqp(BrokerSuite):
     looks_up = False
 
@@ -63,16 +68,58 @@ class TestAmqp(BrokerSuite):
 
     def test_what_is_due_in_days_moves_on_and_is_never_early(self, parts, monkeypatch):
         """Beyond the horizon a task waits in coarse steps."""
-        monkeypatch.setattr(amqp, "FINE_HORIZON", 0.3)
+        monkeypatch.setattr(amqp.queues, "FINE_HORIZON", 0.3)
         due = time.time() + 1.2
         parts("producer").send([envelope("1", due=due, priority=9, reply="me")])
         delivery = self.claim(parts("worker"))[0]
         assert time.time() >= due
         assert (delivery.envelope.priority, delivery.envelope.reply, delivery.suspect) == (9, "me", False)
 
+    def test_a_suspect_that_is_put_off_for_long_stays_one(self, parts, monkeypatch):
+        """It moves on several times, and what is known of its starts with it."""
+        monkeypatch.setattr(amqp.queues, "FINE_HORIZON", 0.3)
+        parts("producer").send([envelope("1")])
+        dead, worker = parts("worker"), parts("worker")
+        (delivery,) = self.claim(dead)
+        dead.starting(delivery)
+        dead._drop()
+        (delivery,) = self.claim(worker)
+        due = time.time() + 1.2
+        worker.settle([Settlement(delivery, Verdict.LATER, due=due)])
+        (delivery,) = self.claim(worker)
+        assert time.time() >= due
+        assert (delivery.suspect, delivery.starts) == (True, 1)
+
+    def test_a_start_of_what_went_with_a_connection_is_refused_and_counts_for_nothing(self, parts):
+        """Others get the task: who starts it all the same, runs it a second time."""
+        parts("producer").send([envelope("1")])
+        worker = parts("worker")
+        (delivery,) = self.claim(worker)
+        worker._drop()
+        with pytest.raises(BrokerUnavailable, match="others get"):
+            worker.starting(delivery)
+        (again,) = self.claim(parts("worker"))
+        assert (delivery.starts, again.starts) == (0, 0)
+
+    def test_what_is_known_of_consumers_goes_with_them(self, parts):
+        """A worker that gives tasks back makes new ones, again and again."""
+        parts("producer").send([envelope("1")])
+        worker = parts("worker")
+        for _ in range(3):
+            worker.settle([Settlement(self.claim(worker)[0], Verdict.RETURN)])
+        assert worker._consumers == {}
+
+    def test_a_lost_connection_is_left_alone_in_the_child_of_a_fork(self, parts):
+        """Whoever held it may hold it still: a claim does."""
+        worker = parts("worker")
+        link = worker._link
+        assert link in amqp.wire._wires
+        worker._drop()
+        assert link not in amqp.wire._wires
+
     def test_a_task_that_is_held_long_is_delivered_anew_without_being_run_again(self, parts, monkeypatch):
         """RabbitMQ takes the channel from who holds a message for half an hour."""
-        monkeypatch.setattr(amqp, "RENEW_FIRST", 0.01)
+        monkeypatch.setattr(amqp.probe, "RENEW_FIRST", 0.01)
         parts("producer").send([envelope("1", reply="me")])
         worker = parts("worker")
         (delivery,) = self.claim(worker)
@@ -147,9 +194,12 @@ class TestAmqp(BrokerSuite):
         (again,) = self.claim(worker)
         assert (again.envelope.id, again.suspect) == (before.envelope.id, False)
 
-    def test_what_was_fetched_in_vain_goes_to_another_worker(self, parts, monkeypatch):
-        """A worker that became slow does not keep others from working."""
-        monkeypatch.setattr(amqp, "SURPLUS_AFTER", 0.05)
+    def test_what_was_fetched_in_vain_goes_to_another_worker(self, parts, broker, monkeypatch):
+        """A worker that became slow does not keep others from working; nothing of it looks like a dead worker's.
+
+        But what was on its way as the consumer was cancelled: a quorum queue takes that back by itself.
+        """
+        monkeypatch.setattr(amqp.worker, "SURPLUS_AFTER", 0.05)
         slow, other, ids = parts("worker"), parts("worker"), []
         assert slow.claim(("default",), 20, 0.0) == []  # it could run 20 at once
         parts("producer").send([envelope(str(number)) for number in range(20)])
@@ -158,7 +208,7 @@ class TestAmqp(BrokerSuite):
         while len(ids) < 20 and time.monotonic() < until:
             assert slow.claim((), 0, 0.05) == []
             claimed = other.claim(("default",), 20, 0.1)
-            assert not any(one.suspect for one in claimed)
+            assert "quorum" in broker.url or not any(one.suspect for one in claimed)
             ids += [one.envelope.id for one in claimed]
         assert sorted(ids, key=int) == [str(number) for number in range(20)]
 
@@ -203,6 +253,21 @@ class TestAmqp(BrokerSuite):
             seen += self.claim(worker)
         assert [(one.envelope.frame, one.starts) for one in seen] == [(b"?", 0)] * 2
         connection.close()
+
+    @pytest.mark.parametrize("kind", ["time", "depth"])
+    def test_headers_that_nobody_can_read_stop_no_worker(self, parts, kind):
+        """A time that is in no calendar; tables in tables in tables."""
+        value = b"T" + (1 << 63).to_bytes(8)
+        for _ in range(3000 if kind == "depth" else 0):
+            value = b"F" + table(b"deeper", value)
+        flags = (1 << 13 | 1 << 12 | 1 << 7).to_bytes(2)
+        properties = flags + table(b"x-dingo-starts", value) + b"\x02" + b"\x01x"
+        worker = parts("worker")
+        assert worker.claim(("default",), 1, 0.0) == []
+        worker._link.publish([("dingo.default.4", properties, b"?")])
+        (delivery,) = self.claim(worker)
+        envelope = delivery.envelope
+        assert (envelope.id, envelope.name, envelope.frame, delivery.starts) == ("", "", b"?", 0)
 
     @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 3_000_000])
     def test_frames_of_any_size_arrive(self, parts, size):
@@ -309,26 +374,29 @@ def test_slots_are_never_too_late_to_be_exact():
     """The next moment is after now; only the last, fine one may be after the due time, by less than its width."""
     now = 1_800_000_000.123
     for delay in (0.001, 0.05, 1, 59.9, 60.1, 100, 3600, 86400, 30 * 86400, 3000 * 86400):
-        moment, width = amqp.slot_of(now + delay, now)
+        moment, width = amqp.queues.slot_of(now + delay, now)
         assert moment > now
-        if width == amqp.SLOT:
+        if width == amqp.queues.SLOT:
             assert -1e-6 <= moment - (now + delay) < width + 1e-6
         else:
-            assert now + min(delay, amqp.FAR) * 0.9 < moment <= now + delay
+            assert now + min(delay, amqp.queues.FAR) * 0.9 < moment <= now + delay
             assert (64 * width + 120) * 1000 < 2**32
 
 
 def test_urls_are_read_and_wrong_ones_refused():
-    options = amqp.Address.of("amqps://me:p%40ss@host:1234/my%2Fhost?verify=none").options
+    options = amqp.address.Address.of("amqps://me:p%40ss@host:1234/my%2Fhost?verify=none").options
     assert (options["host"], options["userid"], options["password"]) == ("host:1234", "me", "p@ss")
     assert options["virtual_host"] == "my/host"
-    for url in ("amqp://host:port/", "amqp://host/?colour=red", "amqp://host/?queue_type=stream"):
+    for url in (
+        "amqp://host:port/", "amqp://host/?colour=red", "amqp://host/?colour=", "amqp://host/?queue_type=stream",
+        "amqp://host/?connect_timeout=0", "amqp://host/?connect_timeout=nan", "amqps://host/?verify=maybe",
+    ):  # fmt: skip
         with pytest.raises(BadConfig):
             kombu.producer(url)
 
 
 def test_a_server_that_is_not_there_is_told():
-    (port,) = rabbit.free_ports(1)
+    port = free_port()
     worker = kombu.worker(f"amqp://guest:secret@127.0.0.1:{port}/")
     with pytest.raises(BrokerUnavailable, match="guest:") as caught:
         worker.open(lambda *_args: None)

@@ -3,13 +3,10 @@
 import itertools
 
 import pytest
-from servers import redis_server
 
 from dingo import kombu
 from dingo.kombu.heralds import amqp as heralds_amqp
 from dingo.testing.suites import HeraldSuite
-
-__all__ = ["redis_server"]
 
 _numbers = itertools.count()
 

@@ -10,12 +10,10 @@ import time
 
 import kombu
 import pytest
-from servers import free_port, own_redis, redis_server
+from servers import free_port
 
 import dingo
 import dingo.kombu
-
-__all__ = ["own_redis", "redis_server"]
 
 PATIENCE = 30.0
 _numbers = itertools.count()

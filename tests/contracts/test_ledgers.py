@@ -4,15 +4,12 @@ import itertools
 
 import pytest
 from by_url import ByURL
-from servers import redis_server
 
 from dingo.kombu.redis import RedisWorker
 from dingo.kombu.redis import worker as redis_worker
 from dingo.kombu.sqlite import SqliteWorker
 from dingo.kombu.sqlite import worker as sqlite_worker
 from dingo.testing.suites import LedgerSuite
-
-__all__ = ["redis_server"]
 
 _numbers = itertools.count()
 

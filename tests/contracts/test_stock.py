@@ -2,11 +2,8 @@
 
 import pytest
 from by_url import ByURL
-from servers import sqs_server, sqs_url
 
 from dingo.testing.suites import BrokerSuite, envelope
-
-__all__ = ["sqs_server", "sqs_url"]
 
 
 class StockSuite(BrokerSuite):
@@ -54,7 +51,7 @@ for name in dir(Essentials):
         setattr(Essentials, name, None)
 
 
-@pytest.mark.filterwarnings("ignore:.*noload")  # kombu's affair with SQLAlchemy 2.1
+@pytest.mark.filterwarnings("ignore:.*noload", "ignore:.*rowcount")  # kombu's affairs with SQLAlchemy 2.1, and 2.0.0
 class TestSqlAlchemy(Essentials):
     """A transport of kombu's as it is."""
 

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import redis
 from by_url import ByURL
-from servers import redis_server  # noqa: F401 - a fixture
 
 from dingo.testing.suites import BackendSuite
 
@@ -26,7 +25,7 @@ class TestSqlite(BackendSuite):
 
 class TestRedis(BackendSuite):
     @pytest.fixture
-    def backend(self, redis_server):  # noqa: F811
+    def backend(self, redis_server):
         with redis.Redis.from_url(redis_server.url) as client:
             client.flushall()
         return ByURL(redis_server.url)

@@ -8,9 +8,9 @@ import threading
 import time
 
 import pytest
-from servers import redis_server  # noqa: F401 - a fixture
 
 import dingo
+from dingo.bridge import suspects
 from dingo.contracts import Settlement
 from dingo.kombu import amqp
 from dingo.testing.suites import envelope
@@ -170,14 +170,14 @@ def test_retries_delays_and_refusals_in_one_process(app):
     assert app.call("flaky").result(PATIENCE) == 3
     assert later.result(PATIENCE) == 8
     assert time.time() >= due
-    with pytest.raises(dingo.NotAttached, match="backend"):
-        far.cancel()
+    assert far.cancel()
+    assert far.cancelled()
     with pytest.raises(dingo.NotAttached, match="backend"):
         app.pending()
 
 
 @pytest.fixture
-def counted(node, redis_server):  # noqa: F811
+def counted(node, redis_server):
     """Make apps with RabbitMQ for the tasks and Redis for the rest; all are closed with the test."""
     redis_server.flush()
     apps, queue = [], f"counted-{next(_numbers)}"
@@ -229,6 +229,31 @@ def test_limits_and_unique_calls_are_counted_by_another_backend(counted):
     assert caller.call("only", 1).id != first.id
 
 
+def test_a_suspect_that_waits_for_its_turn_keeps_no_place_from_others_and_waits_for_none_that_runs_long(
+    counted, node, monkeypatch
+):
+    monkeypatch.setattr(suspects, "ALONE_FOR", 0.1)
+    gate, app = threading.Event(), counted()
+    app.register("long", lambda: gate.wait(PATIENCE))
+    app.register("alone", lambda number: number, max_concurrency=1)
+    calls = [app.call("long"), app.call("alone", 0)]
+    for call in calls:
+        assert call.wait(PATIENCE, until=dingo.Status.SENT)
+    dead = amqp.AmqpWorker(node.url, 30.0)
+    dead.open(lambda *_event: None)
+    taken = []
+    while len(taken) < 2:
+        taken += dead.claim((app.config.queue,), 2, PATIENCE)
+    dead._drop()
+    dead.close()
+    app.start_worker()
+    assert [app.call("alone", number).result(PATIENCE) for number in (1, 2)] == [1, 2]
+    assert calls[1].result(PATIENCE) == 0
+    assert not calls[0].done()
+    gate.set()
+    assert calls[0].result(PATIENCE) is True
+
+
 def test_a_queue_of_rabbitmq_is_paused_through_another_backend(counted):
     app = counted()
     app.register("add", lambda a, b: a + b)
@@ -236,7 +261,7 @@ def test_a_queue_of_rabbitmq_is_paused_through_another_backend(counted):
     assert app.call("add", 1, 2).result(PATIENCE) == 3
     app.pause(app.config.queue)
     until = time.monotonic() + PATIENCE
-    while not app._here._paused:
+    while not app._session.here._paused:
         assert time.monotonic() < until
     result = app.call("add", 3, 4)
     assert not result.wait(1.0)
@@ -284,8 +309,8 @@ def slow_app(strict):
 @pytest.mark.parametrize("known", [True, False])
 def test_tasks_longer_than_the_server_lets_anybody_keep_them_run_once(slow_app, monkeypatch, known):
     """A probe finds out in time; where even that comes too late, the worker gets back what it runs."""
-    monkeypatch.setattr(amqp, "RENEW_FIRST", 0.5 if known else 60.0)
-    monkeypatch.setattr(amqp, "HOLD_SETTLES", 0.0)  # it is longer than the patience of this server
+    monkeypatch.setattr(amqp.probe, "RENEW_FIRST", 0.5 if known else 60.0)
+    monkeypatch.setattr(amqp.worker, "HOLD_SETTLES", 0.0)  # it is longer than the patience of this server
     events = slow_app.listen(level=dingo.Level.WARNING)
     slow_app.start_worker()
     results = slow_app.call_many("slow", [(number,) for number in range(3)])
@@ -296,17 +321,17 @@ def test_tasks_longer_than_the_server_lets_anybody_keep_them_run_once(slow_app, 
 
 
 def test_the_probe_learns_what_the_server_allows(strict, monkeypatch):
-    monkeypatch.setattr(amqp, "RENEW_FIRST", 0.5)
+    monkeypatch.setattr(amqp.probe, "RENEW_FIRST", 0.5)
     producer, worker = amqp.AmqpProducer(strict.url), amqp.AmqpWorker(strict.url, 30.0)
     for part in (producer, worker):
         part.open(lambda *_event: None)
     producer.send([envelope(queue="probed")])
     (delivery,) = worker.claim(("probed",), 1, PATIENCE)
-    assert worker._link.kept_safely() == 0.5
+    assert worker._link.probe.safe() == 0.5
     until = time.monotonic() + PATIENCE
-    while worker._link.allowed is None and time.monotonic() < until:
+    while worker._link.probe.allowed is None and time.monotonic() < until:
         worker.claim((), 0, 0.1)
-    assert (worker._link.allowed, worker._link.kept_safely()) == (2.0, 2.0 / 3)
+    assert (worker._link.probe.allowed, worker._link.probe.safe()) == (2.0, 2.0 / 3)
     assert worker.settle([Settlement(delivery)]) == []
     for part in (producer, worker):
         part.close()

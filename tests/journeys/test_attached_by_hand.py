@@ -44,9 +44,10 @@ def test_a_backend_that_is_no_broker(url, postgresql):
             app.pending()
 
 
-def test_a_named_consumer_with_a_named_producer(url):
+@pytest.mark.parametrize("named", [True, False])
+def test_a_named_consumer_serves_callers_that_know_of_its_queues_and_others(url, named):
     with (
-        registered(kombu.Producer(url, named=True), kombu.Store(url)) as caller,
+        registered(kombu.Producer(url, named=named), kombu.Store(url)) as caller,
         registered(kombu.NamedConsumer(url), kombu.Reporter(url)) as worker,
     ):
         worker.allocate("add", 1)

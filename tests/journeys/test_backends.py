@@ -4,12 +4,9 @@ import itertools
 import time
 
 import pytest
-from servers import redis_server
 
 import dingo
 from dingo import Status
-
-__all__ = ["redis_server"]
 
 _numbers = itertools.count()
 
@@ -121,11 +118,26 @@ def test_a_result_is_not_kept_longer_than_asked(make):
 @pytest.mark.parametrize("make", [("memory", "sqlite"), ("memory", "postgresql")], indirect=True, ids="-".join)
 def test_what_has_not_ended_is_not_the_backends_business(make):
     caller = make()
-    waits = caller.options(delay=3600).call("add", 1, 2)
+    caller.options(delay=3600).call("add", 1, 2)
     assert caller.flush(20)
-    for ask in (waits.cancel, caller.pending, caller.delayed, lambda: caller.purge("default")):
+    for ask in (caller.pending, caller.delayed, lambda: caller.purge("default")):
         with pytest.raises(dingo.NotAttached, match="its own backend"):
             ask()
+
+
+@pytest.mark.parametrize("make", [("memory", "sqlite"), ("sqlite", "memory")], indirect=True, ids="-".join)
+def test_what_was_cancelled_is_not_begun_by_workers_that_come_later(make):
+    caller, worker = make(), make()
+    ran = []
+    worker.register("add", lambda a, b: ran.append((a, b)), replace=True)
+    results = [caller.call("add", 1, number) for number in range(3)]
+    assert caller.flush(20)
+    assert results[1].cancel()
+    with pytest.raises(dingo.Cancelled):
+        results[1].result(20)
+    worker.start_worker()
+    assert [results[number].wait(20) for number in (0, 2)] == [True, True]
+    assert sorted(ran) == [(1, 0), (1, 2)]
 
 
 def test_reports_come_by_a_reply_queue_where_nothing_is_kept(url_of):

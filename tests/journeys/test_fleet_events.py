@@ -5,15 +5,12 @@ import os
 import time
 
 import pytest
-from servers import redis_server
 
 import dingo
 from dingo import Level, Origin
 from dingo.bridge import heralding
 from dingo.bridge.news import News, Seals, Wish, news_frames, plain
 from dingo.kombu.heralds import amqp as heralds_amqp
-
-__all__ = ["redis_server"]
 
 PATIENCE = 30.0
 _numbers = itertools.count()

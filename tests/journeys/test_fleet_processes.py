@@ -4,13 +4,10 @@ import itertools
 import time
 
 import pytest
-from servers import redis_server
 from workers import worker_processes
 
 import dingo
 from dingo.bridge.ledger import BURST
-
-__all__ = ["redis_server"]
 
 PATIENCE = 30.0
 
@@ -48,15 +45,10 @@ def hold(name: str) -> int:
 """
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def place(request, tmp_path, monkeypatch):
+@pytest.fixture
+def place(counting_url, tmp_path, monkeypatch):
     (tmp_path / "shop.py").write_text(TASKS)
-    url = f"sqlite:///{tmp_path}/jobs.db"
-    if request.param == "redis":
-        server = request.getfixturevalue("redis_server")
-        server.flush()
-        url = server.url
-    monkeypatch.setenv("DINGO_BROKER", url)
+    monkeypatch.setenv("DINGO_BROKER", counting_url)
     monkeypatch.delenv("DINGO_BACKEND", raising=False)
     return tmp_path
 

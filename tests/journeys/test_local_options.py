@@ -133,7 +133,7 @@ class TestMonitorProgress:
 
 class TestDelay:
     def test_a_delayed_call_never_runs_early(self, app):
-        timer = app._opened().timer
+        timer = app._session.open().timer
         app.register("job", timer.time)
         before = timer.time()
         assert app.options(delay=0.1).call("job").result(10) - before >= 0.1
@@ -145,10 +145,10 @@ class TestDelay:
     def test_an_eta_in_another_time_zone_is_the_same_moment(self, app, add):
         moment = (now() + datetime.timedelta(hours=1)).astimezone(datetime.timezone(datetime.timedelta(hours=-7)))
         result = add.options(eta=moment).call(1, 2)
-        app._bridge.timer.advance(3500)
+        app._session.caller.timer.advance(3500)
         assert not result.done()
         assert [info.id for info in app.delayed()] == [result.id]
-        app._bridge.timer.advance(101)
+        app._session.caller.timer.advance(101)
         assert result.result(10) == 3
 
     def test_a_naive_eta_is_refused_and_nothing_is_sent(self, app, add):
@@ -159,7 +159,7 @@ class TestDelay:
 
     def test_delayed_calls_run_in_the_order_they_are_due(self, held, gate):
         results = [held.options(delay=delay).call("job", delay) for delay in (30, 10, 20)]
-        held._bridge.timer.advance(60)
+        held._session.caller.timer.advance(60)
         gate.set()
         [result.result(10) for result in results]
         assert held.order == [10, 20, 30]
@@ -169,7 +169,7 @@ class TestDelay:
         assert not result.running()
         assert result.cancel()
         assert result.cancelled()
-        app._bridge.timer.advance(7200)
+        app._session.caller.timer.advance(7200)
         with pytest.raises(dingo.Cancelled):
             result.result(0)
 
@@ -183,11 +183,11 @@ class TestDelay:
         assert app.options(delay=0).call("job").result(10) == 1
         assert app.options(delay=None).call("job").result(10) == 1
         late = app.call("job")
-        app._bridge.timer.advance(3601)
+        app._session.caller.timer.advance(3601)
         assert late.result(10) == 1
 
     def test_a_worker_that_waits_for_a_delayed_call_does_not_run_it_early(self, single):
-        timer = single._opened().timer
+        timer = single._session.open().timer
         single.register("child", timer.time)
         single.register("parent", lambda: single.options(delay=0.1).call("child").result())
         before = timer.time()
@@ -402,7 +402,7 @@ class TestCallbacks:
             if app.delayed():
                 break
         assert [info.name for info in app.delayed()] == ["after"]
-        app._bridge.timer.advance(3600)
+        app._session.caller.timer.advance(3600)
         wait()
 
     def test_callbacks_of_callbacks(self, app, add):
@@ -499,7 +499,7 @@ class TestUnique:
 
         first = job.options(delay=3600).call()
         assert job.call().id == first.id
-        app._bridge.timer.advance(3600)
+        app._session.caller.timer.advance(3600)
         assert started.wait(10)
         assert job.call().id == first.id
         gate.set()
@@ -508,7 +508,7 @@ class TestUnique:
         for _ in range(10**5):
             if app.delayed():
                 break
-        app._bridge.timer.advance(4600)
+        app._session.caller.timer.advance(4600)
         assert first.result(10) == 2
 
     def test_an_ignored_call_keeps_its_key_too(self, held, gate):
@@ -684,7 +684,7 @@ class TestKeepResult:
             assert app.result(ids[0]).result(0) == [1]
             with pytest.raises(dingo.ResultNotFound):
                 app.result(ids[1])
-            app._bridge.timer.advance(61)
+            app._session.caller.timer.advance(61)
             gc.collect()
             with pytest.raises(dingo.ResultNotFound):
                 app.result(ids[0])

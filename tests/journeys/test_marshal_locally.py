@@ -9,6 +9,7 @@ import threading
 import uuid
 
 import pytest
+from conftest import text_of
 
 import dingo
 from dingo import Code
@@ -43,7 +44,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "value"), VALUES, ids=lambda one: str(one)[:30])
+@pytest.mark.parametrize(("kind", "value"), VALUES, ids=lambda one: text_of(one)[:30])
 def test_what_arrives_equals_what_was_sent_in_type_and_value(desk, kind, value):
     def echo(a):
         assert type(a) is type(value)

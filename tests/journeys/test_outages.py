@@ -5,16 +5,13 @@ import sys
 import time
 
 import pytest
-from rabbit import free_ports
-from servers import own_redis
+from servers import free_port
 
 import dingo
 from dingo import Level
 from dingo.bridge.memory import MemoryProducer, MemoryStore, MemoryWorker, Wire
 from dingo.bridge.outage import Outage
 from dingo.config import Reconnect
-
-__all__ = ["own_redis"]
 
 PATIENCE = 30.0
 
@@ -25,7 +22,7 @@ class Breaking:
     down = False
 
     def of(self, component):
-        for name in ("send", "collect", "claim", "settle"):
+        for name in ("open", "send", "collect", "fetch", "claim", "settle"):
             method = getattr(component, name, None)
             if method is not None:
                 setattr(component, name, self._broken(method))
@@ -45,10 +42,11 @@ def breaking():
     return Breaking()
 
 
-def make(breaking, **reconnect):
+def make(breaking, *, send_timeout_seconds=60.0, **reconnect):
     wire = Wire()
     policy = Reconnect(base=0.01, cap=0.02, **reconnect)
-    app = dingo.App("local", config=dingo.Config(workers=1, reconnect=policy))
+    config = dingo.Config(workers=1, reconnect=policy, send_timeout_seconds=send_timeout_seconds)
+    app = dingo.App("local", config=config)
     app.use(*map(breaking.of, (MemoryProducer(wire), MemoryStore(wire), MemoryWorker(wire))))
     app.register("double", lambda number: number * 2)
     return app
@@ -62,6 +60,69 @@ def codes(events, code):
         if event.code.startswith("connection"):
             seen.append(event.code)
     return seen
+
+
+def test_an_app_whose_broker_is_away_at_its_first_use_takes_calls_and_sends_them_when_it_is_there(breaking):
+    breaking.down = True
+    app = make(breaking)
+    events = app.listen()
+    with app:
+        result = app.call("double", 1)
+        assert [codes(events, "connection.lost") for _ in range(2)] == [["connection.lost"]] * 2
+        with pytest.raises(dingo.BrokerUnavailable):
+            app.result("1", "double")
+        breaking.down = False
+        assert result.wait(PATIENCE, until=dingo.Status.SENT)
+        app.start_worker()
+        assert result.result(PATIENCE) == 2
+
+
+def test_a_call_that_finds_no_broker_in_time_ends_not_sent_also_where_there_never_was_one(breaking):
+    breaking.down = True
+    with make(breaking, send_timeout_seconds=0.2) as app:
+        failure = app.call("double", 1).exception(PATIENCE).failure
+        assert (failure.code, failure.type) == ("NOT_SENT", "BrokerUnavailable")
+        with pytest.raises(dingo.BrokerUnavailable, match="it is down"):
+            app.options(confirm=True).call("double", 1)
+
+
+def test_calls_that_nobody_waits_for_are_told_of_when_they_are_not_sent(breaking):
+    breaking.down = True
+    app = make(breaking, send_timeout_seconds=0.2)
+    events = app.listen(level=Level.ERROR)
+    with app:
+        app.options(ignore_report=True).call("double", 1)
+        event = events.get(PATIENCE)
+        assert (event.code, event.payload["calls"]) == ("calls.lost", 1)
+
+
+def test_an_app_that_closes_without_its_broker_says_how_much_it_has_not_sent(breaking):
+    breaking.down = True
+    app = make(breaking)
+    events = app.listen(level=Level.ERROR)
+    results = [app.call("double", number) for number in range(3)]
+    app.close(0.2)
+    assert {result.exception(PATIENCE).failure.code for result in results} <= {"NOT_SENT", "SHUTDOWN"}
+    assert sum(event.payload["calls"] for event in events if event.code == "calls.lost") == 3
+
+
+class Late(MemoryProducer):
+    """It knows that a call was sent when that has ended already."""
+
+    def send(self, envelopes):
+        super().send(envelopes)
+        assert self.app.result("1").wait(PATIENCE)
+
+
+def test_a_confirmed_call_that_has_failed_already_is_confirmed_all_the_same():
+    wire, app = Wire(), dingo.App("local")
+    producer = Late(wire)
+    producer.app = app
+    app.use(producer, MemoryStore(wire), MemoryWorker(wire))
+    app.register("boom", lambda: 1 / 0)
+    with app:
+        app.start_worker()
+        assert app.options(id="1", confirm=True).call("boom").exception(PATIENCE).failure.code == "EXCEPTION"
 
 
 @pytest.mark.parametrize("policy", ["fixed", "exponential", "fibonacci"])
@@ -156,7 +217,7 @@ def test_a_worker_whose_server_goes_away_for_good_exits_with_1(own_redis, tmp_pa
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp", "sqlite"])
 def test_a_server_that_is_not_there_is_told_at_once_and_the_worker_exits_with_3(tmp_path, scheme):
-    (port,) = free_ports(1)
+    port = free_port()
     url = f"{scheme}://user:hunter2@127.0.0.1:{port}/0" if scheme != "sqlite" else "sqlite:////proc/nosuch/jobs.db"
     process = worker(tmp_path, url)
     said = process.communicate(timeout=PATIENCE)[1]

@@ -2,19 +2,18 @@
 
 import asyncio
 import itertools
+import os
+import signal
 import threading
 import time
 
 import pytest
-from servers import redis_server
 
 import dingo
-from dingo import Status
+from dingo import Status, kombu
 from dingo.bridge import serving
 from dingo.bridge.memory import MemoryNamedWorker, MemoryProducer, MemoryStore, MemoryWorker, Wire
 from dingo.contracts import Envelope
-
-__all__ = ["redis_server"]
 
 _numbers = itertools.count()
 
@@ -130,6 +129,33 @@ def test_a_waiting_call_is_withdrawn(app):
     assert app.pending() == []
 
 
+def test_who_waits_for_what_another_process_purges_is_told(app, url):
+    results = [app.call("add", 1, 1), app.options(delay=60).call("add", 1, 1)]
+    assert app.flush(10)
+    with dingo.App(url) as other:
+        assert other.purge("default") == 2
+    for result in results:
+        with pytest.raises(dingo.Cancelled):
+            result.result(10)
+        assert app.result(result.id).status is Status.CANCELLED
+
+
+def test_what_is_no_name_and_no_id_finds_and_purges_nothing(app):
+    result = app.call("add", 1, 1)
+    assert app.flush(10)
+    with pytest.raises(dingo.BadOption, match="a queue is named by a text"):
+        app.purge(None)
+    with pytest.raises(dingo.ResultNotFound, match="ids are texts"):
+        app.result(17)
+    assert [one.id for one in app.pending()] == [result.id]
+
+
+def test_a_listed_call_that_failed_says_how_and_after_how_many_attempts(served):
+    served.options(retry=dingo.Retry(max=1, base=0.01)).call("boom", "no").wait(10)
+    (failed,) = served.failed()
+    assert (failed.status, failed.attempt, str(failed.failure)) == (Status.FAILURE, 2, "[EXCEPTION] ValueError: no")
+
+
 def test_a_running_async_call_is_stopped_from_afar(served):
     result = served.options(monitor_progress=True).call("forever")
     assert result.wait(10, until=Status.STARTED)
@@ -142,6 +168,27 @@ def test_a_finished_call_is_found_again_by_its_id(served):
     first = served.call("add", 20, 22)
     first.result(10)
     assert served.result(first.id).result(10) == 42
+
+
+def test_an_id_that_several_names_share_needs_the_name(app):
+    app.register("other", lambda: "other")
+    shared = app.options(id="shared")
+    results = [shared.call("add", 1, 2), shared.call("other")]
+    with pytest.raises(dingo.BadOption, match="'other' that has not ended"):
+        shared.call("other")
+    app.start_worker()
+    assert [result.result(10) for result in results] == [3, "other"]
+    again = [shared.call("other"), shared.call("add", 3, 4)]
+    assert [result.result(10) for result in again] == ["other", 7]
+    with dingo.App(app.broker) as another:
+        for name in ("add", "other"):
+            another.register(name, lambda: None)
+        for ask in (another.result, another.forget):
+            with pytest.raises(dingo.ResultNotFound, match=r"several tasks \(add, other\)"):
+                ask("shared")
+        assert another.result("shared", "other").result(10) == "other"
+        another.forget("shared", "other")
+        assert another.result("shared").result(10) in (3, 7)
 
 
 def test_a_result_can_be_awaited(served):
@@ -230,7 +277,8 @@ def test_with_a_named_consumer_each_worker_gets_only_what_it_has_registered():
 
 
 def test_run_serves_the_queues_it_is_given_and_ends_when_the_app_is_closed():
-    app = dingo.App(f"memory://journey-{next(_numbers)}", config=dingo.Config(handle_signals=False))
+    """In whatever thread: only the main thread can heed signals."""
+    app = dingo.App(f"memory://journey-{next(_numbers)}")
     app.register("add", lambda a, b: a + b)
     serving = threading.Thread(target=app.run, args=(["mine=2"],), daemon=True)
     serving.start()
@@ -243,6 +291,18 @@ def test_run_serves_the_queues_it_is_given_and_ends_when_the_app_is_closed():
     assert other.last.failure.code == "SHUTDOWN"
     with pytest.raises(dingo.BadConfig, match="queues must be a list"):
         dingo.App("memory://none").run("mine")
+
+
+def test_when_run_returns_signals_do_what_they_did_before():
+    app = dingo.App(f"memory://journey-{next(_numbers)}")
+    app.register("end", lambda: (heeded.append(signal.getsignal(signal.SIGTERM)), os.kill(os.getpid(), signal.SIGTERM)))
+    before, heeded = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)], []
+    with dingo.App(app.broker) as caller:
+        caller.register("end", lambda: None)
+        caller.call("end")
+        app.run()
+    assert heeded[0] not in before
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_an_app_without_a_producer_cannot_call():
@@ -263,14 +323,18 @@ def test_results_may_go_by_another_backend_than_the_tasks(tmp_path):
         assert app.result(result.id).result(10) == 42
 
 
-def test_a_sent_call_cannot_be_cancelled_through_a_backend_that_does_not_know_it(tmp_path):
+def test_a_sent_call_is_cancelled_where_the_backend_does_not_know_it(tmp_path):
     app = dingo.App(f"memory://journey-{next(_numbers)}", backend=f"sqlite:///{tmp_path}/results.db")
-    app.register("add", lambda a, b: a + b)
+    ran = []
+    app.register("run", ran.append)
     with app:
-        result = app.call("add", 20, 22)
+        result = app.call("run", "cancelled")
         assert app.flush(10)
-        with pytest.raises(dingo.NotAttached, match="its own backend"):
-            result.cancel()
+        assert result.cancel()
+        assert result.status is dingo.Status.CANCELLED
+        app.start_worker()
+        app.call("run", "wanted").result(10)
+    assert ran == ["wanted"]
 
 
 def test_a_call_that_is_too_large_is_refused_at_the_call(url):
@@ -338,10 +402,23 @@ def test_what_was_accepted_locally_before_a_rewiring_is_finished_locally():
         assert after.status < Status.STARTED
 
 
-def test_a_bad_url_raises_at_once_and_names_no_password():
-    with pytest.raises(dingo.BadConfig) as caught:
-        dingo.App("nosuch://user:hunter2@host/")
-    assert "hunter2" not in str(caught.value)
+@pytest.mark.parametrize("url", [
+    "nosuch://user:hunter2@host/", "redis://user:hunter2@[::1/0", "redis://user:hunter2@host/sessions",
+    "redis://user:hunter2@host:port/0", "", 6379, b"redis://host",
+])  # fmt: skip
+def test_a_bad_url_raises_at_once_and_names_no_password(url):
+    for make in (dingo.App, kombu.Producer, kombu.NamedConsumer, kombu.Broker, kombu.Reporter, kombu.Backend):
+        with pytest.raises(dingo.BadConfig) as caught:
+            make(url)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_connection_of_which_one_role_is_taken_changes_nothing(tmp_path):
+    url, app = f"sqlite:///{tmp_path}/jobs.db", dingo.App("local")
+    app.use(kombu.Consumer(url))
+    with pytest.raises(dingo.AlreadyAttached, match=rf"<Consumer {url}>"):
+        app.connect("memory://other")
+    assert (app.broker, repr(app)) == (None, "<App 'dingo' remote | consumer | idle | 0 tasks>")
 
 
 def test_tasks_a_closing_worker_has_not_started_go_back(url):

@@ -1,12 +1,9 @@
 """Workers killed while they hold packs of calls: nothing is lost, and who kills its worker harms nobody else."""
 
 import pytest
-from servers import redis_server
 from workers import worker_processes
 
 import dingo
-
-__all__ = ["redis_server"]
 
 LONG = 60.0
 TASKS = """
@@ -23,31 +20,22 @@ def double(number: int) -> int:
 """
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/jobs.db"
-    server = request.getfixturevalue("redis_server")
-    server.flush()
-    return server.url
-
-
 @pytest.fixture
-def start(tmp_path, url):
+def start(tmp_path, counting_url):
     (tmp_path / "shop.py").write_text(TASKS)
-    with worker_processes(tmp_path, DINGO_BROKER=url) as start:
+    with worker_processes(tmp_path, DINGO_BROKER=counting_url) as start:
         yield start
 
 
 @pytest.fixture
-def app(url):
-    app = dingo.App(url)
+def app(counting_url):
+    app = dingo.App(counting_url)
 
     @app.task
     def double(number: int) -> int:
         raise NotImplementedError
 
-    app._opened()._arrivals._learn("double", 0.0001)
+    app._session.open()._arrivals._learn("double", 0.0001)
     yield app
     app.close(5)
 
@@ -63,7 +51,7 @@ def test_killed_workers_lose_no_call_of_their_packs(app, start, tmp_path):
     assert {int(run) for run in (tmp_path / "runs.txt").read_text().split()} == set(range(2000))
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("counting_url", ["sqlite"], indirect=True)
 def test_a_call_that_kills_its_workers_ends_poisoned_and_the_rest_of_its_pack_succeeds(app, start):
     numbers = [*range(10), -1, *range(10, 20)]
     results = app.call_many("double", [(number,) for number in numbers])

@@ -9,18 +9,20 @@ import traceback
 import pytest
 import redis
 from conftest import PATIENCE
-from servers import free_port, need, own_redis, redis_server  # noqa: F401 - fixtures
+from servers import free_port, need
 
+import dingo
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
 from dingo.errors import BadConfig, BrokerUnavailable
 from dingo.kombu.redis import RedisProducer, RedisStore, RedisWorker
+from dingo.kombu.redis.scripts import CLAIM
 from dingo.message.frame import unpack
 from dingo.testing.suites import envelope, report
 
 
 @pytest.fixture
-def url(redis_server):  # noqa: F811
+def url(redis_server):
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
         client.script_flush()
@@ -110,7 +112,7 @@ def test_a_cancelled_call_that_is_given_back_is_still_cancelled(url, opened):
     opened(RedisProducer(url)).send([envelope()])
     first, second, store = opened(RedisWorker(url, 30.0)), opened(RedisWorker(url, 30.0)), opened(RedisStore(url))
     (delivery,) = claim(first)
-    assert store.cancel("1", "add") is None
+    assert store.cancel("1", "add", b"", 0.0) is None
     first.settle([Settlement(delivery, Verdict.RETURN)])
     assert first.tend() == []
     (delivery,) = claim(second)
@@ -133,16 +135,82 @@ def test_a_token_heard_without_room_wakes_another_worker(url, opened):
     claimed = []
     waiting = threading.Thread(target=lambda: claimed.extend(free.claim(("default",), 1, PATIENCE * 3)))
     waiting.start()
-    with redis.Redis.from_url(url) as client:
-        until = time.monotonic() + PATIENCE
-        while client.info("clients")["blocked_clients"] < 2 and time.monotonic() < until:
-            pass
+    wait_for_blocked(url, 2)
     opened(RedisProducer(url)).send([envelope()])
     until = time.monotonic() + PATIENCE
     while waiting.is_alive() and time.monotonic() < until:
         full.claim((), 0, 0.05)
     waiting.join(PATIENCE)
     assert [one.envelope.id for one in claimed] == ["1"]
+
+
+def wait_for_blocked(url, count=1):
+    with redis.Redis.from_url(url) as client:
+        until = time.monotonic() + PATIENCE
+        while client.info("clients")["blocked_clients"] < count:
+            assert time.monotonic() < until, "nobody waits in the server"
+            time.sleep(0.002)
+
+
+def test_a_resting_worker_claims_in_the_step_in_which_the_bell_rings(url, opened):
+    worker = opened(RedisWorker(url, 30.0))
+    assert worker.claim(("default",), 5, 0.01) == []
+    wait_for_blocked(url)
+    opened(RedisProducer(url)).send([envelope("1"), envelope("2")])
+    assert [one.id for one in opened(RedisStore(url)).calls("running", None)] == ["1"]
+    assert [one.envelope.id for one in claim(worker, 5)] == ["1", "2"]
+
+
+def test_what_a_bell_brought_is_not_lost_when_the_claim_of_the_rest_fails(url, opened, monkeypatch):
+    worker = opened(RedisWorker(url, 30.0))
+    worker.claim(("default",), 5, 0.01)
+    wait_for_blocked(url)
+    opened(RedisProducer(url)).send([envelope("1"), envelope("2")])
+    answer_lost(worker, monkeypatch)
+    with pytest.raises(BrokerUnavailable):
+        worker.claim(("default",), 5, PATIENCE)
+    assert sorted(one.envelope.id for one in claim(worker, 5)) == ["1", "2"]
+
+
+def test_what_a_resting_worker_gets_without_room_goes_to_others_at_once(url, opened):
+    full, free = opened(RedisWorker(url, 30.0)), opened(RedisWorker(url, 30.0))
+    full.claim(("default",), 1, 0.01)
+    wait_for_blocked(url)
+    opened(RedisProducer(url)).send([envelope("1")])
+    assert full.claim((), 0, 0.1) == []
+    (given,) = claim(free, 1)
+    assert (given.envelope.id, given.suspect, given.starts) == ("1", False, 0)
+    assert free.settle([Settlement(given)]) == []
+
+
+def test_a_claim_that_its_worker_gave_up_is_not_carried_out_any_more(url, opened):
+    worker = opened(RedisWorker(url, 30.0))
+    late = worker._claim(("default",), 10)
+    worker._let_go_of_lost()
+    opened(RedisProducer(url)).send([envelope("1")])
+    assert worker._server.run(CLAIM, late) == [-1, []]
+    assert [one.envelope.id for one in claim(worker)] == ["1"]
+
+
+def test_a_resting_worker_goes_on_though_the_server_has_forgotten_the_script(url, opened):
+    worker = opened(RedisWorker(url, 30.0))
+    worker.claim(("default",), 1, 0.01)
+    wait_for_blocked(url)
+    with redis.Redis.from_url(url) as client:
+        client.script_flush()
+    opened(RedisProducer(url)).send([envelope("1")])
+    assert [one.envelope.id for one in claim(worker)] == ["1"]
+
+
+def test_a_worker_that_looks_into_other_queues_loses_nothing_of_the_old(url, opened):
+    worker = opened(RedisWorker(url, 30.0))
+    worker.claim(("default",), 1, 0.01)
+    wait_for_blocked(url)
+    opened(RedisProducer(url)).send([envelope("1")])
+    worker._dry = frozenset(("other",))  # as it would be, had it just looked there
+    worker._look_at = time.monotonic() + PATIENCE
+    assert worker.claim(("other",), 1, 0.01) == []
+    assert [one.envelope.id for one in claim(worker)] == ["1"]
 
 
 def test_what_is_no_task_of_ours_is_deleted_with_an_event_and_harms_nobody(url, opened):
@@ -250,7 +318,7 @@ def test_reports_survive_a_connection_that_breaks_while_they_are_collected(url, 
     assert collect(store, 1) == [b"report of 2"]
 
 
-def test_after_a_restart_with_nothing_left_all_goes_on(own_redis, opened):  # noqa: F811
+def test_after_a_restart_with_nothing_left_all_goes_on(own_redis, opened):
     server = own_redis("--appendonly", "no")
     producer, worker, store = (opened(one) for one in (
         RedisProducer(server.url), RedisWorker(server.url, 30.0), RedisStore(server.url)))  # fmt: skip
@@ -270,7 +338,7 @@ def test_after_a_restart_with_nothing_left_all_goes_on(own_redis, opened):  # no
     assert worker.tend() == []
 
 
-def test_a_full_server_refuses_calls_but_lets_those_it_has_be_done(own_redis, opened):  # noqa: F811
+def test_a_full_server_refuses_calls_but_lets_those_it_has_be_done(own_redis, opened):
     server = own_redis("--appendonly", "no")
     producer, store = opened(RedisProducer(server.url)), opened(RedisStore(server.url))
     producer.send([envelope("1", reply="me")])
@@ -296,7 +364,7 @@ def everything_said(error):
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
-def test_no_error_names_the_password(own_redis, opened):  # noqa: F811
+def test_no_error_names_the_password(own_redis, opened):
     secret, quoted, other = SECRETS  # named elsewhere: a traceback shows the lines of this test
     server = own_redis("--appendonly", "no", "--requirepass", secret)
     right, wrong, malformed = (
@@ -337,7 +405,7 @@ def test_data_of_a_newer_version_is_refused(url, opened):
         RedisProducer(url).open(print)
 
 
-def test_a_server_that_may_throw_out_calls_is_told_of(own_redis, opened):  # noqa: F811
+def test_a_server_that_may_throw_out_calls_is_told_of(own_redis, opened):
     server = own_redis("--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     told = []
     opened(RedisProducer(server.url), lambda *event: told.append(event))
@@ -346,13 +414,13 @@ def test_a_server_that_may_throw_out_calls_is_told_of(own_redis, opened):  # noq
     ]
 
 
-def test_a_cluster_is_refused(own_redis):  # noqa: F811
+def test_a_cluster_is_refused(own_redis):
     server = own_redis("--appendonly", "no", "--cluster-enabled", "yes")
     with pytest.raises(BadConfig, match="cluster"):
         RedisProducer(server.url).open(print)
 
 
-def test_tls_verifies_the_server(own_redis, opened, tmp_path):  # noqa: F811
+def test_tls_verifies_the_server(own_redis, opened, tmp_path):
     need("openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
@@ -370,3 +438,57 @@ def test_tls_verifies_the_server(own_redis, opened, tmp_path):  # noqa: F811
     worker, store = opened(RedisWorker(trusted, 30.0)), opened(RedisStore(trusted))
     assert worker.settle([Settlement(claim(worker)[0], Verdict.ACK, [report()])]) == []
     assert collect(store, 1) == [b"report of 1"]
+
+
+# -- a lone task ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settled_by(monkeypatch):
+    """Note by which threads tasks are settled; the first settlement fails where that is asked for."""
+    threads, faults = [], []
+    settle = RedisWorker.settle
+
+    def noting(self, settlements):
+        threads.append(threading.current_thread().name)
+        if faults:
+            raise faults.pop()
+        return settle(self, settlements)
+
+    monkeypatch.setattr(RedisWorker, "settle", noting)
+    return threads, faults
+
+
+@pytest.fixture
+def serving(url):
+    """An app that calls and serves; it rests in the server when this has given it."""
+    app = dingo.App(url, config=dingo.Config(workers=2))
+    app.register("add", lambda a, b: a + b)
+    app.start_worker()
+    wait_for_blocked(url, 2)
+    yield app
+    app.close(5)
+
+
+def test_a_lone_task_is_settled_by_the_thread_that_ran_it(serving, settled_by):
+    threads, _ = settled_by
+    assert serving.call("add", 1, 2).result(PATIENCE) == 3
+    assert [name.rpartition("-")[0] for name in threads] == ["dingo-default"]
+
+
+def test_a_lone_task_that_cannot_be_settled_there_is_settled_later(serving, settled_by):
+    threads, faults = settled_by
+    faults.append(BrokerUnavailable("gone for a moment"))
+    assert serving.call("add", 1, 2).result(PATIENCE) == 3
+    assert threads[0].startswith("dingo-default")
+    assert threads[-1] == "dingo-consumer"
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_loses_no_report(serving, settled_by):
+    _, faults = settled_by
+    told = serving.listen(level=dingo.Level.ERROR)
+    faults += [RuntimeError("of dingo's own"), RuntimeError("again")]
+    assert serving.call("add", 1, 2).result(PATIENCE) == 3
+    assert [told.get(PATIENCE).code for _ in range(2)] == ["consumer.failed"] * 2
+    results = serving.call_many("add", [(number, number) for number in range(100)])
+    assert [one.result(PATIENCE) for one in results] == list(range(0, 200, 2))

@@ -3,26 +3,14 @@
 import threading
 
 import pytest
-from servers import redis_server
 
 import dingo
-
-__all__ = ["redis_server"]
 
 PATIENCE = 20.0
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request, tmp_path):
-    if request.param == "redis":
-        server = request.getfixturevalue("redis_server")
-        server.flush()
-        return server.url
-    return f"sqlite:///{tmp_path}/jobs.db"
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.01])
-def test_calls_made_during_a_storm_of_retries_come_to_their_turn(url, delay):
+def test_calls_made_during_a_storm_of_retries_come_to_their_turn(counting_url, delay):
     calm, failed = threading.Event(), threading.Semaphore(0)
 
     def fail() -> None:
@@ -30,7 +18,7 @@ def test_calls_made_during_a_storm_of_retries_come_to_their_turn(url, delay):
             failed.release()
             raise OSError("storm")
 
-    with dingo.App(url, config=dingo.Config(workers=2, prefetch=4)) as app:
+    with dingo.App(counting_url, config=dingo.Config(workers=2, prefetch=4)) as app:
         app.register("quick", lambda number: number)
         app.register("fail", fail, retry=dingo.Retry(max=100_000, backoff="fixed", base=delay, jitter=False))
         app.start_worker()

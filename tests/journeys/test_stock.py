@@ -10,15 +10,13 @@ from collections import Counter
 
 import kombu as plain
 import pytest
-from servers import sqs_server, sqs_url
 
 import dingo
 from dingo import kombu
 from dingo.contracts import Settlement, Verdict
-from dingo.kombu import stock
+from dingo.kombu.stock import queues
+from dingo.kombu.stock.place import Place
 from dingo.testing.suites import envelope, report
-
-__all__ = ["sqs_server", "sqs_url"]
 
 PATIENCE = 60.0
 
@@ -144,7 +142,7 @@ def test_a_delayed_call_is_not_early_and_results_may_go_elsewhere(url, tmp_path)
 
 
 def test_the_reply_queue_goes_with_its_caller(sqs_url):
-    connection, channel = stock.Place.of(sqs_url, dingo.Config()).connect()
+    connection, channel = Place.of(sqs_url, dingo.Config()).connect()
 
     def replies():
         queues = channel.sqs().list_queues(QueueNamePrefix=channel.queue_name_prefix).get("QueueUrls", ())
@@ -254,8 +252,8 @@ def test_a_returned_start_comes_again_as_a_copy(tmp_path, parts):
 
 def test_a_delayed_task_comes_nearer_queue_by_queue(tmp_path, parts, monkeypatch):
     url = f"filesystem://{tmp_path}"
-    monkeypatch.setattr(stock, "HORIZONS", (0.2, 0.4, 0.6, 0.8, float("inf")))
-    monkeypatch.setattr(stock, "LOOK_EVERY", (0.02, 0.02, 0.04, 0.06, 0.08))
+    monkeypatch.setattr(queues, "HORIZONS", (0.2, 0.4, 0.6, 0.8, float("inf")))
+    monkeypatch.setattr("dingo.kombu.stock.worker.LOOK_EVERY", (0.02, 0.02, 0.04, 0.06, 0.08))
     due = time.time() + 1.0
     parts(kombu.producer(url)).send([envelope(str(number), due=due, priority=9) for number in range(150)])
     worker, seen = parts(kombu.worker(url)), []
@@ -344,6 +342,7 @@ def test_a_worker_says_where_the_death_of_another_loses_tasks(tmp_path, parts):
 def test_a_url_that_makes_no_sense_is_told_at_once(url, text, monkeypatch):
     for module in ("kazoo", "pymongo", "confluent_kafka", "sqlalchemy"):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "dingo.store.mongodb", raising=False)  # another test may have imported it
     for make in (kombu.producer, kombu.worker, kombu.store):
         with pytest.raises(dingo.BadConfig, match=text) as caught:
             make(url)
@@ -352,20 +351,20 @@ def test_a_url_that_makes_no_sense_is_told_at_once(url, text, monkeypatch):
 
 def test_options_come_from_the_url_and_the_configuration(tmp_path):
     config = dingo.Config(transport_options={"region": "eu-west-1", "visibility_timeout": 60})
-    options = stock.Place.of("sqs://?region=eu-north-1&is_secure=true", config).arguments["transport_options"]
+    options = Place.of("sqs://?region=eu-north-1&is_secure=true", config).arguments["transport_options"]
     assert options.pop("client-config")["connect_timeout"] == 5
     assert options.pop("sqs-creation-attributes") == {"MessageRetentionPeriod": "1209600"}
     assert options == {"wait_time_seconds": 0, "region": "eu-north-1", "visibility_timeout": 60, "is_secure": True}
     folders = {"data_folder_in": str(tmp_path / "in"), "data_folder_out": str(tmp_path / "out")}
-    place = stock.Place.of("filesystem://", dingo.Config(transport_options=folders))
+    place = Place.of("filesystem://", dingo.Config(transport_options=folders))
     assert place.arguments["transport_options"]["control_folder"] == str(tmp_path / "in" / "control")
 
 
 def test_names_of_queues_are_what_every_broker_takes_and_never_the_same():
     names = ["a.b", "a-b", "a/b", "ü", "x" * 200, "x" * 199, "a_b", "default"]
-    queues = [stock.task_queue(name) for name in names] + [stock.reply_queue("reply.0123abc")]
-    assert len({*queues}) == len(queues)
-    assert all(len(one) <= 70 and one.isascii() and one.replace("-", "").replace("_", "").isalnum() for one in queues)
+    called = [queues.task_queue(name) for name in names] + [queues.reply_queue("reply.0123abc")]
+    assert len({*called}) == len(called)
+    assert all(len(one) <= 70 and one.isascii() and one.replace("-", "").replace("_", "").isalnum() for one in called)
 
 
 def test_a_broker_that_does_not_answer_is_told():

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from conftest import text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,14 +254,14 @@ async def later(a: int) -> int:
         later,
         AsyncAdder(),
     ],
-    ids=repr,
+    ids=text_of,
 )
 def test_callables_of_every_kind(fn):
     assert bound(fn, 3) == ((3,), None)
     assert "Signature: " in refusal(fn, 1, 2, 3)
 
 
-@pytest.mark.parametrize("fn", [functools.partial(add, 1), Adder(), Adder().method, AsyncAdder()], ids=repr)
+@pytest.mark.parametrize("fn", [functools.partial(add, 1), Adder(), Adder().method, AsyncAdder()], ids=text_of)
 def test_their_annotations_count(fn):
     assert "expected int" in refusal(fn, "x")
 
@@ -280,7 +281,7 @@ def test_a_wrapped_function_shows_the_annotations_of_what_it_wraps():
     assert "expected int" in refusal(wrapper, "x", 1)
 
 
-@pytest.mark.parametrize("fn", [dict, max, min], ids=repr)
+@pytest.mark.parametrize("fn", [dict, max, min], ids=text_of)
 def test_builtins_that_do_not_tell_take_anything(fn):
     assert bound(fn, 1, 2, key=3)[0] == (1, 2)
 
@@ -296,7 +297,7 @@ def test_builtins_that_tell_are_held_to_it():
         *((functools.partial(AsyncAdder()), True), (AsyncAdder().__call__, True)),
         *((add, False), (AsyncAdder, False), (Adder(), False), (max, False)),
     ],
-    ids=repr,
+    ids=text_of,
 )
 def test_is_async(fn, expected):
     assert binding_of(fn).is_async is expected

@@ -36,6 +36,7 @@ from typing import (
 
 import numpy as np
 import pytest
+from conftest import text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshaller_strategies import (
@@ -242,7 +243,7 @@ ID = uuid.UUID(int=7)
         *((fractions.Fraction, fractions.Fraction(1, 2), fractions.Fraction(1, 2)), (complex, 1j, 1j)),
         *((Iterator[int], it := iter([1]), it), (Iterable[int], it, it)),
     ],
-    ids=str,
+    ids=text_of,
 )
 def test_corrects(annotation, value, expected):
     assert same(corrected(annotation, value), expected)
@@ -354,7 +355,7 @@ def test_corrects(annotation, value, expected):
         *((Callable, 1), (Callable[[int], int], lambda: 0), (Named, object()), (Sized, object())),
         *((fractions.Fraction, 0.5), (Iterator[int], [1]), (typing.Hashable, [])),
     ],
-    ids=str,
+    ids=text_of,
 )
 def test_refuses(annotation, value):
     refused(annotation, value)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Optional
 from zoneinfo import ZoneInfo
 
 import pytest
+from conftest import text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshaller_strategies import (
@@ -352,7 +353,7 @@ class Zone(dt.tzinfo):
         (Hidden, Hidden(1, 2)),
         (Doubled, Doubled(1)),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: text_of(value)[:40],
 )
 def test_refuses_what_would_not_arrive_as_it_is(marshaller, annotation, value):
     with pytest.raises(BadArguments):

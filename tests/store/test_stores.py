@@ -301,7 +301,7 @@ def test_a_call_has_a_store_that_looks_expect_a_report(mysql):
     with app:
         app.start_worker()
         assert app.call("add", 1, 1).result(PATIENCE) == 2
-        one = app._bridge._store._lookout
+        one = app._session.caller._store.component._lookout
         one._since = 0.0  # as if it had waited for ages
         assert app.call("add", 1, 2).result(PATIENCE) == 3
         assert one._since > 0.0

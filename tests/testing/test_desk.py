@@ -84,13 +84,13 @@ def test_what_is_queued_runs_at_the_end_and_what_is_delayed_is_shut_down(app, ad
 
 def test_the_app_is_afterwards_what_it_was_before(app, add):
     before = add.options(delay=3600).call(1, 2)
-    config, bridge = app.config, app._bridge
+    config, bridge = app.config, app._session.caller
     with pytest.raises(ZeroDivisionError), dingo.testing.local(app):
         add.call(1, 2).result(10)
         assert app.delayed() == []
         1 / 0  # noqa: B018
     assert app.config is config
-    assert app._bridge is bridge
+    assert app._session.caller is bridge
     assert [info.id for info in app.delayed()] == [before.id]
     assert add.call(1, 2).result(10) == 3
     bridge.timer.advance(3600)

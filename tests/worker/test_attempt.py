@@ -65,7 +65,7 @@ class TestRetry:
 
     def test_the_wait_before_a_retry_is_never_shorter_than_asked(self, app):
         times = []
-        timer = app._opened().timer
+        timer = app._session.open().timer
 
         @app.task(retry=Retry(max=2, backoff=lambda attempt: 0.05))
         def job() -> None:
@@ -172,7 +172,7 @@ class TestRetry:
     def test_a_call_run_by_the_one_who_waits_for_it_waits_its_time_before_its_retry(self, single):
         """Its place in the queue is still there when it fails; that must not make it run early."""
         times = []
-        timer = single._opened().timer
+        timer = single._session.open().timer
 
         @single.task(retry=Retry(max=1, backoff=lambda attempt: 0.2))
         def child() -> int:
@@ -192,7 +192,7 @@ class TestRetry:
 class TestRetryLater:
     def test_it_asks_for_another_attempt_with_its_own_delay(self, app):
         times = []
-        timer = app._opened().timer
+        timer = app._session.open().timer
 
         @app.task(retry=Retry(max=2, backoff="fixed", base=3600))
         def job() -> int:
@@ -341,7 +341,7 @@ class TestTimeoutInAThread:
         gate.set()
         barrier = threading.Barrier(2)
         assert len({one.result(10) for one in app.call_many("name", [()] * 10)}) <= 2
-        pool = app._bridge._default
+        pool = app._session.caller._default
         for _ in range(10**6):
             if pool.threads == 2:
                 break
@@ -471,7 +471,7 @@ class TestExpiry:
 
     def test_a_call_in_time_runs_however_long(self, app, gate):
         started = threading.Event()
-        timer = app._opened().timer
+        timer = app._session.open().timer
 
         @app.task
         def job() -> int:
@@ -488,7 +488,7 @@ class TestExpiry:
     def test_a_delay_longer_than_the_expiry_ends_expired(self, app):
         app.register("job", lambda: None)
         result = app.options(delay=60, expires=30).call("job")
-        app._opened().timer.advance(60)
+        app._session.open().timer.advance(60)
         assert result.exception(10).failure.code is Code.EXPIRED
 
 

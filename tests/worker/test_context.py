@@ -333,7 +333,7 @@ def test_eta_is_the_moment_the_call_was_not_to_run_before(app):
 
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     result = job.options(eta=moment).call()
-    app._bridge.timer.advance(3601)
+    app._session.caller.timer.advance(3601)
     assert abs(result.result(10) - moment) < datetime.timedelta(milliseconds=1)
 
 

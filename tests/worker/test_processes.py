@@ -105,7 +105,7 @@ def runs(path):
 
 
 def pool_of(app, name):
-    return app._bridge._named[name]
+    return app._session.caller._named[name]
 
 
 @pytest.fixture
@@ -615,7 +615,7 @@ def tasks():
         def make(fn, **options):
             app = stack.enter_context(dingo.App("local"))
             app.register("f", fn)
-            app._opened()._named["f"] = ProcessPool("f", 1, Hub(), **options)
+            app._session.open()._named["f"] = ProcessPool("f", 1, Hub(), **options)
             return app
 
         yield make
@@ -756,7 +756,7 @@ def test_a_fork_of_the_parent_lets_go_of_its_children(app, start):
     number = call().result(WAIT)
     child = os.fork()
     if child == 0:
-        os._exit(len(pool_of(app, "f").peek()) if app._bridge else 0)
+        os._exit(len(pool_of(app, "f").peek()) if app._session.caller else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert call().result(WAIT) == number
 

@@ -67,7 +67,7 @@ def test_threads_that_stood_in_leave_again(single):
     task = single.register("dig", dig)
     for _ in range(3):
         assert task.call(0).result(PATIENCE) == 50
-    pool = single._bridge._default
+    pool = single._session.caller._default
     for n in range(100):  # each takes one of the notes to leave, until none is left
         assert task.call(50).result(PATIENCE) == 50, n
     leaving = [thread for thread in dingo_threads() if thread.name.startswith("dingo-default")]
@@ -223,7 +223,7 @@ def test_a_worker_survives_whatever_its_tasks_raise(single):
     single.register("fail", fail)
     for error in (SystemExit(), KeyboardInterrupt(), GeneratorExit(), RecursionError(), ValueError()):
         assert single.call("fail", error).wait(PATIENCE)
-    assert single._bridge._default.threads == 1
+    assert single._session.caller._default.threads == 1
     assert len([thread for thread in dingo_threads() if thread.name == "dingo-default-0"]) == 1
 
 
@@ -332,7 +332,7 @@ def test_a_watched_call_ends_timeout_never_early_and_another_thread_takes_its_pl
     single.register("stuck", lambda: gate.wait(PATIENCE), timeout=0.5)
     single.register("quick", lambda: 1, timeout=60, retry=1, expires=60)
     assert single.call("quick").result(PATIENCE) == 1
-    pool, begun = single._bridge._default, time.monotonic()
+    pool, begun = single._session.caller._default, time.monotonic()
     error = single.call("stuck").exception(PATIENCE)
     assert time.monotonic() - begun >= 0.5
     assert error.failure.code is dingo.Code.TIMEOUT
@@ -345,8 +345,8 @@ def test_a_watched_call_ends_timeout_never_early_and_another_thread_takes_its_pl
 def test_nobody_watches_when_nothing_is_timed_any_more(single):
     single.register("quick", lambda: 1, timeout=60)
     assert single.call("quick").result(PATIENCE) == 1
-    pool = single._bridge._default
-    single._bridge.timer.advance(1)
+    pool = single._session.caller._default
+    single._session.caller.timer.advance(1)
     assert not pool.watching
     assert single.call("quick").result(PATIENCE) == 1
     assert pool.watching
@@ -359,7 +359,7 @@ def test_a_call_of_the_short_way_expires_in_the_queue_and_its_followers_do_not(s
     single.call("hold")
     assert started.wait(PATIENCE)
     late = single.call("job")
-    single._bridge.timer.advance(61)
+    single._session.caller.timer.advance(61)
     in_time = single.call("job")
     gate.set()
     assert late.exception(PATIENCE).failure.code is dingo.Code.EXPIRED

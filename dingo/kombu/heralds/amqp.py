@@ -1,6 +1,7 @@
 """The Herald over RabbitMQ: one exchange that reaches all workers, and a queue for each who wants answers.
 
     dingo.fleet     a fanout exchange: wishes, and roll calls, to the exclusive queue of each worker
+    dingo.wishing   another, to the queues of those who wish for something: a worker that begins asks them
     (unnamed)       exclusive queues of workers, of listeners and of who calls the roll; each goes with its connection
 
 RabbitMQ keeps nothing to look into, so workers are found by a roll call: each answers with its card when it next
@@ -11,34 +12,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import socket
 import threading
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dingo.errors import BrokerUnavailable
-from dingo.kombu.amqp import Address, message, plain_connection, speaking
+from dingo.kombu.amqp.address import Address
+from dingo.kombu.amqp.plain import message, plain_connection, speaking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EXCHANGE = "dingo.fleet"
+EXCHANGE, WISHING = "dingo.fleet", "dingo.wishing"
 # How long it waits for workers to answer a roll call; they look about once a second (seconds).
 ROLL_SECONDS = 3.0
 # How many messages wait for one of us; the oldest go.
 _MOST = 200
-_WISH, _ROLL = "wish", "roll"
+_WISH, _ROLL, _ASK = "wish", "roll", "ask"
+# How long a worker that begins waits for the wishes of those who have some (seconds).
+ASK_SECONDS = 0.5
 # The shortest wait for input that py-amqp knows as one (seconds).
 _INSTANT = 0.01
 
 
 class _Desk:
-    """A connection with a queue of its own, made when it is needed, for one thread at a time."""
+    """A connection with a queue of its own, made when it is needed, for one thread at a time.
 
-    def __init__(self, address: Address, connect_seconds: float, *, serves: bool = False) -> None:
+    `exchange`: what its queue is bound to, besides being known by its name.
+    """
+
+    def __init__(self, address: Address, connect_seconds: float, exchange: str = "") -> None:
         self._address = address
         self._connect_seconds = connect_seconds
-        self._serves = serves
+        self._exchange = exchange
         self._begin()
 
     def _begin(self) -> None:
@@ -46,6 +55,7 @@ class _Desk:
         self._process = os.getpid()
         self._connection: Any = None
         self._inbox: list[Any] = []
+        self._pipe: tuple[socket.socket, socket.socket] | None = None
 
     def _mine(self) -> threading.Lock:
         """Return the lock. In the child of a fork all else is the parent's: it is let go of without a word."""
@@ -74,6 +84,25 @@ class _Desk:
             taken, self._inbox = self._inbox, []
             return taken
 
+    def rest(self, seconds: float) -> bool:
+        """Wait for so many seconds, or until something comes, or `wake`; whether something has come."""
+        if self._pipe is None:
+            self._pipe = socket.socketpair()
+            for end in self._pipe:
+                end.setblocking(False)
+        connection = self._connection
+        sources = [self._pipe[0]] if connection is None else [self._pipe[0], connection.transport.sock]
+        ready, _, _ = select.select(sources, [], [], seconds)
+        if self._pipe[0] in ready:
+            self._pipe[0].recv(4096)
+        return len(ready) > (self._pipe[0] in ready)
+
+    def wake(self) -> None:
+        """End a rest. Any thread may call it."""
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):  # rung often enough
+                self._pipe[1].send(b"!")
+
     def _drain(self, wait: float) -> bool:
         try:
             self._connection.drain_events(timeout=wait)
@@ -95,11 +124,27 @@ class _Desk:
 
     def _declare(self) -> None:
         self._channel = self._connection.channel()
-        self._channel.exchange_declare(EXCHANGE, "fanout", durable=False, auto_delete=False)
+        for exchange in (EXCHANGE, WISHING):
+            self._channel.exchange_declare(exchange, "fanout", durable=False, auto_delete=False)
         self._queue = self._channel.queue_declare("", exclusive=True, arguments={"x-max-length": _MOST}).queue
-        if self._serves:
-            self._channel.queue_bind(self._queue, EXCHANGE)
+        if self._exchange:
+            self._channel.queue_bind(self._queue, self._exchange)
         self._channel.basic_consume(self._queue, no_ack=True, callback=self._got)
+        if self._exchange == EXCHANGE:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Ask those who wish for something, if there are any, and wait for what they say."""
+        returned: list[Any] = []
+        asking = self._connection.channel()
+        asking.confirm_select()
+        asking.events["basic_return"].add(lambda *told: returned.append(told))
+        question = message(b"", type=_ASK, reply_to=self._queue)
+        asking.basic_publish_confirm(question, WISHING, "", mandatory=True)
+        asking.close()
+        until = monotonic() + ASK_SECONDS
+        while not returned and (left := until - monotonic()) > 0:
+            self._drain(max(_INSTANT, left))
 
     def _got(self, one: Any) -> None:
         self._inbox.append(one)
@@ -117,6 +162,9 @@ class _Desk:
                 with contextlib.suppress(BrokerUnavailable), speaking(self._address):
                     self._connection.close()
             self._drop()
+            pipe, self._pipe = self._pipe, None
+            for end in pipe or ():
+                end.close()
 
 
 class AmqpHerald:
@@ -125,10 +173,11 @@ class AmqpHerald:
     def __init__(self, url: str, connect_seconds: float) -> None:
         self._address = Address.of(url)
         self._connect_seconds = connect_seconds
-        self._worker = _Desk(self._address, connect_seconds, serves=True)
-        self._listener = _Desk(self._address, connect_seconds)
+        self._worker = _Desk(self._address, connect_seconds, EXCHANGE)
+        self._listener = _Desk(self._address, connect_seconds, WISHING)
         self._card = b""
         self._wishes: dict[str, tuple[float, bytes]] = {}
+        self._wished = (0.0, b"")
 
     def open(self, emit: Callable[..., None]) -> None:
         """Be ready. Connections are made when they are needed."""
@@ -147,6 +196,14 @@ class AmqpHerald:
         """Return what listeners wish to hear."""
         self._look()
         return [wish for _, wish in self._wishes.values()]
+
+    def rest(self, seconds: float) -> bool:
+        """Let a worker wait until somebody wishes something, for so many seconds; whether that is so."""
+        return self._worker.rest(seconds)
+
+    def wake(self) -> None:
+        """End that wait. Any thread may call it."""
+        self._worker.wake()
 
     def _look(self) -> None:
         """Take note of wishes, and answer roll calls."""
@@ -167,17 +224,26 @@ class AmqpHerald:
     def wish(self, listener: str, wish: bytes, seconds: float) -> None:
         """Let workers know what a listener wishes to hear."""
         del listener
-        milliseconds = int(seconds * 1000)
-        self._listener.publish(
-            EXCHANGE, "", wish, type=_WISH, answer=True, application_headers={"x-dingo-holds": milliseconds}
-        )
+        self._wished = (monotonic() + seconds, wish)
+        self._wish(EXCHANGE, "")
         if seconds <= 0:
             self._listener.close()
 
+    def _wish(self, exchange: str, queue: str) -> None:
+        until, wish = self._wished
+        holds = {"x-dingo-holds": max(0, int((until - monotonic()) * 1000))}
+        self._listener.publish(exchange, queue, wish, type=_WISH, answer=True, application_headers=holds)
+
     def hear(self, listener: str, wait: float) -> list[bytes]:
-        """Return the news that came since the last time."""
+        """Return the news that came since the last time, and tell workers that begin what is wished."""
         del listener
-        return [_body(one) for one in self._listener.take(wait)]
+        news: list[bytes] = []
+        for one in self._listener.take(wait):
+            if one.properties.get("type") != _ASK:
+                news.append(_body(one))
+            elif self._wished[0] > monotonic():
+                self._wish("", str(one.properties.get("reply_to", "")))
+        return news
 
     def cards(self) -> Iterator[bytes]:
         """Call the roll, and yield the cards as they come in."""

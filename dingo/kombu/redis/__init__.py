@@ -5,6 +5,7 @@ its reports. Needs Redis 6.2 or a server like it, and not a cluster: a script to
 
     dingo:meta                     schema version
     dingo:workers                  who lives: owner, scored with the end of its lease
+    dingo:claims:OWNER             the number from which on its claims count: it lost the answers to earlier ones
     dingo:stop:OWNER               claims of it whose calls were cancelled
     dingo:queues                   the prefixes `dingo:{QUEUE}:` in use; below each prefix
         tasks:P, again:P           streams of what waits and runs, P the priority; `again` comes first: it holds

@@ -64,7 +64,17 @@ def records(text: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = value_at + value_length
 
 
-def report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
-    """Return a report as the scripts take it; `keep` in milliseconds, or nothing."""
+def number_text(number: float | None) -> str:
+    """Return a number as the scripts take it; nothing for None."""
+    return "" if number is None else repr(number)
+
+
+def kept_for(report: ReportEnvelope) -> Any:
+    """Return for how long a report is kept, as the scripts take it: milliseconds, or nothing."""
     keep = int(report.keep * 1000) if report.final else 0
-    return report.reply, report.id, report.name, keep if keep > 0 else "", report.frame
+    return keep if keep > 0 else ""
+
+
+def report_arguments(report: ReportEnvelope) -> tuple[Any, ...]:
+    """Return a report as the scripts take it."""
+    return report.reply, report.id, report.name, kept_for(report), report.frame

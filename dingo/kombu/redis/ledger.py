@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.bridge.ledger import BURST, HELD_SHARE, HORIZON, SOON, STEP_LEAST, STEP_MOST
 from dingo.contracts import Wait
+from dingo.kombu.redis.keys import number_text
 from dingo.kombu.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -269,13 +270,13 @@ class RedisLedger:
         """Give places back, and ask for others."""
         arguments: list[Any] = [self.owner, self._lease, len(left)]
         for one in left:
-            arguments += (one.name, one.number, _text(one.max_concurrency))
+            arguments += (one.name, one.number, number_text(one.max_concurrency))
         arguments.append(len(waiting))
         for one in waiting:
-            arguments += (one.name, one.id, one.priority, _text(one.max_concurrency))
+            arguments += (one.name, one.id, one.priority, number_text(one.max_concurrency))
         arguments.append(len(wanted))
         for one in wanted:
-            arguments += (one.name, one.id, one.number, _text(one.max_concurrency), _text(one.rate))
+            arguments += (one.name, one.id, one.number, number_text(one.max_concurrency), number_text(one.rate))
         return [_answer(text) for text in self._server.run(_EXCHANGE, arguments)]
 
     def tend(self) -> set[str]:
@@ -312,10 +313,6 @@ class RedisLedger:
     def paused(self) -> set[str]:
         """Return the queues that are paused."""
         return {queue.decode() for queue in self._server.do("SMEMBERS", "dingo:paused")}
-
-
-def _text(number: float | None) -> str:
-    return "" if number is None else repr(number)
 
 
 def _texts(calls: Sequence[UniqueCall]) -> list[str]:

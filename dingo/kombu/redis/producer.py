@@ -6,7 +6,7 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dingo.kombu.redis.keys import data_of, prefix_of
+from dingo.kombu.redis.keys import data_of, number_text, prefix_of
 from dingo.kombu.redis.scripts import SEND
 from dingo.kombu.redis.server import CONNECT_SECONDS, Server
 
@@ -65,7 +65,7 @@ class RedisProducer:
                 arguments += (prefix_of(one.queue), one.priority, new, one.name, 0)
                 count_at = len(arguments) - 1
             arguments[count_at] += 1
-            arguments += ("" if one.due is None else repr(one.due), one.id, data_of(one, one.frame))
+            arguments += (number_text(one.due), one.id, data_of(one, one.frame))
         self._server.run(SEND, arguments)
 
     def _is_to_be_written(self, queue: str, priority: int) -> str:

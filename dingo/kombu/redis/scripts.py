@@ -1,16 +1,17 @@
 """The scripts that Redis carries out: each is one step of sending, claiming, settling or looking.
 
-What they share stands first and is part of each. The keys are described in `dingo.kombu.redis`.
+What they share stands first; each has the parts of it that it uses. The keys are described in `dingo.kombu.redis`.
 """
 
 from __future__ import annotations
 
+import re
 from hashlib import sha1
 
 # Reports nobody collects are thrown out after this time; a batch may be repeated within it (seconds).
 REPLY_SECONDS = 3600
 
-_COMMON = f"""
+_SHARED = f"""
 local REPLY_SECONDS = {REPLY_SECONDS}
 """ + """
 -- Under `maxmemory` a script is refused at its first write, if that may take memory. What empties queues must go
@@ -29,6 +30,11 @@ end
 local function call_of(data)
   local id, name = struct.unpack('>I4I4', data)
   return string.sub(data, 13, 12 + id), string.sub(data, 13 + id, 12 + id + name)
+end
+
+local function reply_of(data)
+  local id, name, reply = struct.unpack('>I4I4I4', data)
+  return string.sub(data, 13 + id + name, 12 + id + name + reply)
 end
 
 local function member(id, name) return #id .. ':' .. id .. name end
@@ -228,11 +234,20 @@ end
 """  # fmt: skip
 
 
+def _with_shared(text: str) -> str:
+    """Put in front what a script uses, and what that uses: a server runs through all of a script each time."""
+    for part in reversed(_SHARED.strip().split("\n\n")):
+        (names,) = re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", part, re.MULTILINE)[:1]
+        if re.search(rf"\b(?:{names.replace(', ', '|')})\b", text):
+            text = f"{part}\n\n{text}"
+    return text
+
+
 class Script:
     """A Lua script, known to the server by its digest."""
 
     def __init__(self, text: str) -> None:
-        self.text = _COMMON + text
+        self.text = _with_shared(text)
         self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -260,11 +275,12 @@ return 1
 """)
 
 CLAIM = Script("""
--- ARGV: owner, lease ('' if it was renewed a moment ago), room, then the prefixes. Returns how long until something is
--- due (ms), and what was claimed.
+-- ARGV: owner, number of this claim, lease ('' if it was renewed a moment ago), room, then the prefixes. Returns in
+-- how many ms to look again (0: something is left, -1: nothing is known to be due), and what was claimed.
 go_on_without_memory()
-local owner, room, time = ARGV[1], tonumber(ARGV[3]), clock()
-if ARGV[2] ~= '' then redis.call('ZADD', 'dingo:workers', 'NX', time + ARGV[2], owner) end
+local owner, room, time = ARGV[1], tonumber(ARGV[4]), clock()
+if tonumber(ARGV[2]) < tonumber(redis.call('GET', 'dingo:claims:' .. owner) or 0) then return {-1, {}} end
+if ARGV[3] ~= '' then redis.call('ZADD', 'dingo:workers', 'NX', time + ARGV[3], owner) end
 
 local function first_due(prefix) return redis.call('ZRANGE', prefix .. 'later', 0, 0, 'WITHSCORES')[2] end
 
@@ -297,8 +313,10 @@ local function read(stream)
   return got and got[1]
 end
 
+local function goes_on(stream, entry) return redis.call('XREAD', 'COUNT', 1, 'STREAMS', stream, entry) and true end
+
 local wait, claimed = -1, {}
-for at = 4, #ARGV do
+for at = 5, #ARGV do
   local prefix = ARGV[at]
   local next, left_over = promote(prefix), false
   for _, stream in ipairs(redis.call('ZRANGE', prefix .. 'levels', 0, -1)) do
@@ -309,10 +327,19 @@ for at = 4, #ARGV do
     local got = read(stream)
     local count = got and #got[2] or 0
     if count > 0 then claimed[#claimed + 1] = got end
-    if count < room then redis.call('ZREM', prefix .. 'levels', stream) else left_over = true end
+    if count == room and goes_on(stream, got[2][count][1]) then
+      left_over = true
+    else
+      redis.call('ZREM', prefix .. 'levels', stream)
+    end
     room = room - count
   end
-  if left_over then ring(prefix) else redis.call('DEL', prefix .. 'bell') end
+  if left_over then
+    wait = 0
+    ring(prefix)
+  else
+    redis.call('DEL', prefix .. 'bell')
+  end
   if next then
     local left = math.max(1, math.ceil((next - time) * 1000))
     if wait < 0 or left < wait then wait = left end
@@ -469,12 +496,14 @@ return dead
 """)
 
 RELEASE = Script("""
--- ARGV: owner, 1 if it ends, then what it keeps
+-- ARGV: owner, the number from which on its claims count, 1 if it ends, then what it keeps
 go_on_without_memory()
 local keep = {}
-for at = 3, #ARGV do keep[ARGV[at]] = true end
+for at = 4, #ARGV do keep[ARGV[at]] = true end
+-- What it asked for before, without an answer, is not to be carried out any more, however late it comes.
+redis.call('SET', 'dingo:claims:' .. ARGV[1], ARGV[2], 'EX', REPLY_SECONDS)
 local count = release(ARGV[1], false, keep)
-if ARGV[2] == '1' then dismiss(ARGV[1]) end
+if ARGV[3] == '1' then dismiss(ARGV[1]) end
 return count
 """)
 
@@ -500,14 +529,17 @@ return {name, state, string.match(where, '^(.*:)%a+:%d$'), '', ''}
 """)
 
 CANCEL = Script("""
--- ARGV: id, name. Returns 0: there is none, 1: it is withdrawn, 2: its worker is asked to stop it.
+-- ARGV: id, name, the final report of one that is withdrawn ('': none), for how many ms it is kept. Returns
+-- 0: there is none, 1: it is withdrawn, 2: its worker is asked to stop it.
 go_on_without_memory()
-local id, name = ARGV[1], ARGV[2]
-local value = what_of(id, name)
+local id, name, frame, keep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local value, data = what_of(id, name), nil
 if not value or string.byte(value) == 101 then return 0 end
 local entry, where = string.match(value, '^w(%S+) (.*)$')
 if not entry then
   where = string.sub(value, 2)
+  local held = redis.call('HGET', where .. 'held', member(id, name))
+  data = held and string.sub(held, 3 + string.byte(held, 2))
   redis.call('ZREM', where .. 'later', member(id, name))
   redis.call('HDEL', where .. 'held', member(id, name))
 else
@@ -516,9 +548,16 @@ else
     redis.call('SADD', 'dingo:stop:' .. pending[1][2], string.sub(value, 2))
     return 2
   end
+  local found = redis.call('XRANGE', where, entry, entry)[1]
+  data = found and found[2][2]
   redis.call('XDEL', where, entry)
 end
 know(id, name, nil)
+if frame ~= '' then
+  if keep > 0 then keep_report(id, name, keep, frame) end
+  local reply = data and reply_of(data) or ''
+  if reply ~= '' then publish({[reply] = {struct.pack('>I4', #frame) .. frame}}) end
+end
 return 1
 """)
 

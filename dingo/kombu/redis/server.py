@@ -13,8 +13,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dingo.config import mask_url
 from dingo.errors import BadConfig, BrokerUnavailable
+from dingo.masking import mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +39,7 @@ class Server:
         try:
             parts = urlsplit(url)
             self._secrets = [one for one in (parts.password, unquote(parts.password or "")) if one]
+            int(parts.path.strip("/") or 0)  # the client takes another path for database 0
             self.pool = redis.ConnectionPool.from_url(
                 url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=connect_seconds, socket_keepalive=True
             )
@@ -48,6 +49,7 @@ class Server:
         # A claim that is done again would leave the first one's tasks with nobody.
         self.pool.connection_kwargs.update(decode_responses=False, protocol=2, retry=Retry(NoBackoff(), 0))
         self.client: Any = redis.Redis(connection_pool=self.pool)
+        self._greeting = {**self.pool.connection_kwargs, "socket_timeout": connect_seconds}
         self._free: list[tuple[Any, float]] = []  # connections that nobody uses, and since when
         self._process = os.getpid()
         self.started: str | None = None
@@ -56,12 +58,24 @@ class Server:
     def open(self, emit: Callable[..., None]) -> None:
         """Look who is there, and whether it can be a broker. Raises BrokerUnavailable, BadConfig."""
         with self.errors():
+            self._greet()
             self._inspect(emit)
         version = self.do("HGET", "dingo:meta", "version")
         if version is None:
             self.do("HSETNX", "dingo:meta", "version", SCHEMA_VERSION)
         elif int(version) > SCHEMA_VERSION:
             raise BadConfig(f"{self._shown} was used by a newer dingo (schema {int(version)}): upgrade this one")
+
+    def _greet(self) -> None:
+        """Have the first answer, as soon as a connection may take."""
+        connection = self.pool.connection_class(**self._greeting)
+        try:
+            connection.send_command("PING")
+            connection.read_response()
+        except redis.exceptions.NoPermissionError:
+            pass  # an answer all the same
+        finally:
+            connection.disconnect()
 
     def _inspect(self, emit: Callable[..., None]) -> None:
         try:
@@ -130,18 +144,18 @@ class Server:
         return answer
 
     def _connect(self) -> Any:
-        """Return a connection: the one that was used last, unless the server has closed it meanwhile."""
+        """Return a connection: the one that was used last, unless the server has closed it meanwhile.
+
+        One that is not connected, connects when it is given a command.
+        """
         if self._process != os.getpid():  # in the child of a fork they are the parent's
             self._process, self._free = os.getpid(), []
         try:
             connection, used = self._free.pop()
         except IndexError:
-            connection = self.pool.connection_class(**self.pool.connection_kwargs)
-        else:
-            if monotonic() - used > IDLE_SECONDS and _is_closed(connection):
-                connection.disconnect()
-        if not connection.is_connected:
-            connection.connect()
+            return self.pool.connection_class(**self.pool.connection_kwargs)
+        if monotonic() - used > IDLE_SECONDS and _is_closed(connection):
+            connection.disconnect()
         return connection
 
     def _drop(self, lost: Any) -> None:

@@ -119,9 +119,9 @@ class RedisStore:
         """Delete what is kept of a call."""
         return bool(self._server.run(FORGET, [id, name or ""]))
 
-    def cancel(self, id: str, name: str) -> bool | None:
+    def cancel(self, id: str, name: str, frame: bytes, keep: float) -> bool | None:
         """Withdraw a call that waits: True; ask its worker to stop it: None; it has ended: False."""
-        return (False, True, None)[self._server.run(CANCEL, [id, name])]
+        return (False, True, None)[self._server.run(CANCEL, [id, name, frame, int(keep * 1000)])]
 
     def calls(self, state: str, queue: str | None) -> list[StoredCall]:
         """List the calls in a state, in the order they would run."""

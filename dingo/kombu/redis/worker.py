@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.contracts import Delivery, Envelope, Settlement, Verdict
 from dingo.errors import BrokerUnavailable
-from dingo.kombu.redis.keys import data_of, parse, place_of, prefix_of, queue_of, report_arguments
+from dingo.kombu.redis.keys import (
+    data_of,
+    kept_for,
+    number_text,
+    parse,
+    place_of,
+    prefix_of,
+    queue_of,
+    report_arguments,
+)  # fmt: skip
 from dingo.kombu.redis.ledger import RedisLedger
-from dingo.kombu.redis.line import BLOCK, WOKEN, Line
+from dingo.kombu.redis.line import BLOCK, FORGOTTEN, WOKEN, Line
 from dingo.kombu.redis.scripts import (
     CLAIM,
     FINISH,
@@ -48,6 +57,9 @@ _VERDICTS = {Verdict.ACK: "a", Verdict.RETURN: "r", Verdict.LATER: "l"}
 class RedisWorker:
     """Consumer and Reporter: claims tasks, and settles them together with their reports."""
 
+    settles_aside = True
+    """Its commands go over connections that nobody else uses meanwhile."""
+
     def __init__(self, url: str, lease_seconds: float, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._server = Server(url, connect_seconds)
         self._lease = lease_seconds
@@ -63,11 +75,13 @@ class RedisWorker:
         self._emit = emit
         self.owner = self.ledger.owner = f"worker-{os.getpid()}-{os.urandom(6).hex()}"
         self._held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._got: list[tuple[str, str]] = []  # what the claim of now has brought so far
         self._stops: set[tuple[bytes, bytes]] = set()
         self._let_go: set[bytes] = set()
         self._missed: set[bytes] = set()
         self._started: set[tuple[bytes, bytes]] = set()
         self._unsure: set[tuple[bytes, bytes]] = set()
+        self._claims = 0  # how many were asked for, each with the next number
         self._lost_claim = False
         self._tended = -FRESH_SECONDS  # when the lease was renewed (time.monotonic)
         self._renewed: dict[str, float] = {}  # when the time of who collects reports was, by address
@@ -87,6 +101,7 @@ class RedisWorker:
         """Claim up to `room` tasks, the best of the first queue first."""
         until = monotonic() + wait
         wanted = room > 0 and bool(queues)
+        self._got.clear()
         try:
             while True:
                 self._reap()
@@ -94,35 +109,37 @@ class RedisWorker:
                 now = monotonic()
                 if claimed or now >= until:
                     return claimed
-                answer = self._rest(queues if wanted else (), min(until, self._look_at if wanted else until) - now)
-                if answer is WOKEN:
-                    return []
-                if answer is not None:
-                    self._dry = None
+                if wanted:
+                    came = self._rest_and_claim(queues, room, min(until, self._look_at) - now)
+                else:
+                    came = self._rest(until - now)
+                if came is not None:
+                    return came
         except BrokerUnavailable:
+            for call in self._got:  # by an earlier step of this claim: nobody here will know of it
+                self._held.pop(call, None)
             self._dry = None
+            self._lost_claim = True
             self._settled_in()
             raise
 
     def _claim_anything(self, queues: Sequence[str], room: int) -> list[Delivery]:
         """Claim what there is. What was empty is not looked at again until a bell rings, or for a while."""
-        now = monotonic()
-        if self._dry == (asked := frozenset(queues)) and now < self._look_at:
+        if self._dry == frozenset(queues) and monotonic() < self._look_at:
             return []
-        claimed, due_in = self._claim_now(queues, room)
-        self._dry = asked if len(claimed) < room else None
-        self._look_at = now + min(LOOK, due_in or LOOK)
-        return claimed
+        if self._lost_claim:
+            self._let_go_of_lost()
+        answer = self._server.run(CLAIM, self._claim(queues, room, fresh=monotonic() - self._tended < FRESH_SECONDS))
+        return self._claimed(answer, queues)
 
-    def _claim_now(self, queues: Sequence[str], room: int) -> tuple[list[Delivery], float | None]:
-        """Return what there is to claim, and in how many seconds something is due."""
-        if self._lost_claim:  # its answer got lost: the server thinks that we have what we do not know
-            kept = [place_of(token) for token in self._held.values()]
-            self._server.run(RELEASE, [self.owner, 0, *kept])
-        self._lost_claim = True
-        lease = "" if monotonic() - self._tended < FRESH_SECONDS else self._lease
-        wait, streams = self._server.run(CLAIM, [self.owner, lease, room, *map(prefix_of, queues)])
-        self._lost_claim = False
+    def _claim(self, queues: Sequence[str], room: int, *, fresh: bool = False) -> list[Any]:
+        """Return the arguments of a claim. `fresh`: the lease was renewed a moment ago."""
+        self._claims += 1
+        return [self.owner, self._claims, "" if fresh else self._lease, room, *map(prefix_of, queues)]
+
+    def _claimed(self, answer: list[Any], queues: Sequence[str]) -> list[Delivery]:
+        """Read what was claimed, and when to look again."""
+        wait, streams = answer
         claimed: list[Delivery] = []
         for stream, entries in streams:
             queue, priority = queue_of(stream), int(stream[-1:])
@@ -131,7 +148,18 @@ class RedisWorker:
                     claimed.append(self._delivery(queue, priority, (stream, entry), fields))
                 except (ValueError, IndexError, struct.error):
                     self._refuse(queue, stream, entry)
-        return claimed, None if wait < 0 else wait / 1000
+        self._dry = frozenset(queues)
+        self._look_at = monotonic() + (LOOK if wait < 0 else min(LOOK, wait / 1000))
+        return claimed
+
+    def _let_go_of_lost(self) -> None:
+        """Give back what the server thinks that we have and we do not know, as the answer got lost, or is not wanted.
+
+        A claim that the server has not carried out yet, it will not carry out any more.
+        """
+        self._claims += 1
+        self._server.run(RELEASE, [self.owner, self._claims, 0, *map(place_of, list(self._held.values()))])
+        self._lost_claim = False
 
     def _refuse(self, queue: str, stream: bytes, entry: bytes) -> None:
         """Delete what is no task of ours, so that it stands in nobody's way."""
@@ -143,6 +171,7 @@ class RedisWorker:
     def _delivery(self, queue: str, priority: int, token: tuple[bytes, bytes], fields: list[bytes]) -> Delivery:
         call_id, name, reply, frame = parse(fields[1])
         self._held[name, call_id] = token
+        self._got.append((name, call_id))
         envelope = Envelope(queue, call_id, name, frame, priority, None, reply)
         if len(fields) == 2:
             return Delivery(envelope, token)
@@ -151,14 +180,43 @@ class RedisWorker:
             self._stops.add(token)
         return Delivery(envelope, token, "u" in mark, int(mark.rstrip("ux")))
 
-    def _rest(self, queues: Sequence[str], seconds: float) -> Any:
-        """Wait until a bell rings, for so many seconds, or until it is woken."""
+    def _rest(self, seconds: float) -> list[Delivery] | None:
+        """Wait for so many seconds, or until it is woken. Returns None if it was not."""
         assert self._line is not None
-        command = ("BLPOP", *(prefix_of(queue) + "bell" for queue in queues), BLOCK) if queues else None
-        answer = self._line.wait(command, seconds)
-        if command is None and answer is not None and answer is not WOKEN:
-            self._server.do("RPUSH", answer[0], answer[1])  # no room here: let another worker hear it
-        return answer
+        answer = self._line.wait(None, seconds)
+        if answer is WOKEN:
+            return []
+        if answer is not None:  # a bell rang for a claim of a moment when there was room
+            self._let_go_of_lost()
+        return None
+
+    def _rest_and_claim(self, queues: Sequence[str], room: int, seconds: float) -> list[Delivery] | None:
+        """Wait until a bell rings, and claim. Returns None if none has rung within so many seconds.
+
+        The claim is sent along with the wait for the bell: the server carries it out as soon as that rings. It is for
+        one task, for nobody knows what this worker will be able to do then; the rest is claimed at once, or by others.
+        """
+        line = self._line
+        assert line is not None
+        bells = ("BLPOP", *sorted(prefix_of(queue) + "bell" for queue in queues), BLOCK)
+        if line.asked == bells:
+            answer = line.wait(None, seconds)
+        else:
+            if line.asked is not None:
+                line.drop()
+                self._let_go_of_lost()
+            answer = line.wait(bells, seconds, ("EVALSHA", CLAIM.digest, 0, *self._claim(queues, 1)))
+        if answer is WOKEN:
+            return []
+        if answer is None:
+            return None
+        if answer is FORGOTTEN:  # the next claim tells it the script
+            self._dry = None
+            return None
+        claimed = self._claimed(answer, queues)
+        if claimed and room > 1:
+            claimed += self._claim_anything(queues, room - 1)
+        return claimed or None
 
     # -- verdicts and reports ---------------------------------------------------------------------------------------
 
@@ -172,7 +230,7 @@ class RedisWorker:
         for one in settlements:
             if self._is_plain(one):
                 report = one.reports[0]
-                plain.setdefault((one.delivery.token[0], report.name, report.reply, report.keep), []).append(one)
+                plain.setdefault((one.delivery.token[0], report.name, report.reply, kept_for(report)), []).append(one)
             else:
                 others.append(one)
         stale: list[Settlement] = []
@@ -199,9 +257,7 @@ class RedisWorker:
         order: list[Settlement] = []
         for (stream, name, reply, keep), group in groups.items():
             frames = [one.reports[0].frame for one in group]
-            milliseconds = int(keep * 1000)
-            keep_for = milliseconds if milliseconds > 0 else ""
-            arguments += (stream, name, reply, keep_for, pack(frames), self._renews(reply), len(group))
+            arguments += (stream, name, reply, keep, pack(frames), self._renews(reply), len(group))
             for one, frame in zip(group, frames, strict=True):
                 arguments += (one.delivery.token[1], one.delivery.envelope.id, frame)
             order += group
@@ -246,7 +302,7 @@ class RedisWorker:
         due: Any = ""
         data = b""
         if one.verdict is Verdict.LATER:
-            due = "" if one.due is None else repr(one.due)
+            due = number_text(one.due)
             data = b"" if one.frame is None else data_of(envelope, one.frame)
         started = "1" if one.delivery.starts or token in self._started or one.frees is not None else ""
         if one.frees is not None:
@@ -256,8 +312,8 @@ class RedisWorker:
         for report in one.reports:
             arguments += report_arguments(report)
         for task in one.sends:
-            due = "" if task.due is None else repr(task.due)
-            arguments += (prefix_of(task.queue), task.priority, due, task.id, task.name, data_of(task, task.frame))
+            arguments += (prefix_of(task.queue), task.priority, number_text(task.due))
+            arguments += (task.id, task.name, data_of(task, task.frame))
 
     def report(self, reports: Sequence[ReportEnvelope]) -> None:
         """Publish reports of tasks that go on."""
@@ -315,6 +371,6 @@ class RedisWorker:
                 return
             self.ledger.close()
             with contextlib.suppress(BrokerUnavailable):
-                self._server.run(RELEASE, [self.owner, 1])
+                self._server.run(RELEASE, [self.owner, self._claims + 1, 1])
         line.close()
         self._server.close()

@@ -7,10 +7,11 @@ import threading
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from dingo.contracts import StoredCall
-from dingo.kombu.sqlite.bells import LOOK, Bell
+from dingo.contracts import ReportEnvelope, StoredCall
+from dingo.kombu.sqlite.bells import LOOK, Bell, Ringer
 from dingo.kombu.sqlite.database import Database
 from dingo.kombu.sqlite.ledger import SqliteLedger
+from dingo.kombu.sqlite.mail import post
 from dingo.message.frame import pack
 
 if TYPE_CHECKING:
@@ -99,14 +100,21 @@ class SqliteStore:
             )
         return deleted.rowcount > 0
 
-    def cancel(self, id: str, name: str) -> bool | None:
+    def cancel(self, id: str, name: str, frame: bytes, keep: float) -> bool | None:
         """Withdraw a call that waits: True; ask its worker to stop it: None; it has ended: False."""
         with self._asking() as connection, self._database.writing(connection):
-            gone = connection.execute("DELETE FROM tasks WHERE id = ? AND name = ? AND state != 2", (id, name)).rowcount
-            if gone:
-                return True
-            asked = connection.execute("UPDATE tasks SET cancel = 1 WHERE id = ? AND name = ?", (id, name)).rowcount
-        return None if asked else False
+            gone = connection.execute(
+                "DELETE FROM tasks WHERE id = ? AND name = ? AND state != 2 RETURNING reply", (id, name)
+            ).fetchone()
+            if gone is None:
+                asked = connection.execute("UPDATE tasks SET cancel = 1 WHERE id = ? AND name = ?", (id, name)).rowcount
+                return None if asked else False
+            if frame:
+                post(connection, [ReportEnvelope(gone[0], id, name, frame, True, keep)], newest=True)
+        if frame and gone[0]:
+            with contextlib.closing(Ringer(self._database.place)) as ringer:
+                ringer.ring(gone[0])
+        return True
 
     def calls(self, state: str, queue: str | None) -> list[StoredCall]:
         """List the calls in a state, in the order they would run."""

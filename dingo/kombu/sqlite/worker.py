@@ -14,6 +14,7 @@ from dingo.errors import BrokerUnavailable
 from dingo.kombu.sqlite.bells import LOOK, Bell, Ringer
 from dingo.kombu.sqlite.database import Database
 from dingo.kombu.sqlite.ledger import SqliteLedger, free
+from dingo.kombu.sqlite.mail import post
 from dingo.kombu.sqlite.producer import put
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class SqliteWorker:
                     reports += one.reports
                 else:
                     stale.append(one)
-            self._insert(connection, reports)
+            post(connection, reports, newest=True)
         self._ring(reports)
         if any(one.verdict is Verdict.RETURN or one.sends for one in settlements):
             self._ringer.ring_workers()
@@ -184,15 +185,8 @@ class SqliteWorker:
         assert self._connection is not None
         self._sweep()
         with self._database.writing(self._connection) as connection:
-            self._insert(connection, reports)
+            post(connection, reports)
         self._ring(reports)
-
-    def _insert(self, connection: sqlite3.Connection, reports: Sequence[ReportEnvelope]) -> None:
-        now = time()
-        connection.executemany(
-            "INSERT OR IGNORE INTO reports (reply, id, name, final, until, frame) VALUES (?,?,?,?,?,?)",
-            [(one.reply, one.id, one.name, int(one.final), now + one.keep, one.frame) for one in reports],
-        )
 
     def _ring(self, reports: Sequence[ReportEnvelope]) -> None:
         for reply in {one.reply for one in reports if one.reply}:

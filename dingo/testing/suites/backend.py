@@ -113,6 +113,13 @@ class BackendSuite(Suite):
         assert stored is not None
         assert (stored.id, stored.name, stored.state, stored.frame) == ("1", "add", "ended", b"first")
 
+    def test_a_final_report_under_an_id_that_was_used_before_comes_all_the_same(self, parts: Any) -> None:
+        """Who reuses an id waits for it."""
+        reporter, store = parts("reporter"), parts("store")
+        reporter.report([report(frame=b"first", reply="you")])
+        reporter.report([report(frame=b"second")])
+        assert self.collect(store, 1) == [b"second"]
+
     def test_an_intermediate_report_is_not_kept(self, parts: Any) -> None:
         """Nor is a final one that is to be kept for no time."""
         reporter, store = parts("reporter"), parts("store")
@@ -173,10 +180,10 @@ class BackendSuite(Suite):
         """It says so instead of knowing of none."""
         store = parts("store")
         if not self.apart(store):
-            assert (store.calls("waiting", None), store.cancel("none", "add")) == ([], False)
+            assert (store.calls("waiting", None), store.cancel("none", "add", b"", 0.0)) == ([], False)
             return
         with pytest.raises(NotAttached):
-            store.cancel("1", "add")
+            store.cancel("1", "add", b"", 0.0)
         for state, queue in (("waiting", None), ("delayed", "default")):
             with pytest.raises(NotAttached, match=state):
                 store.calls(state, queue)

@@ -48,7 +48,7 @@ class BrokerSuite(Suite):
             asked: list[tuple[Any, tuple[Any, ...]]] = [
                 (store.calls, (state, None)) for state in ("waiting", "delayed", "ended")
             ]
-            asked += [(store.fetch, ("1", "add")), (store.forget, ("1", None)), (store.cancel, ("1", "add"))]
+            asked += [(store.fetch, ("1", "add")), (store.forget, ("1", None)), (store.cancel, ("1", "add", b"", 0.0))]
             for ask, given in asked:
                 with pytest.raises(NotAttached, match="backend"):
                     ask(*given)
@@ -261,7 +261,7 @@ class BrokerSuite(Suite):
             return
         assert store.fetch("none", None) is None
         assert store.forget("none", None) is False
-        assert store.cancel("none", "add") is False
+        assert store.cancel("none", "add", b"", 0.0) is False
 
     def test_a_forgotten_result_is_gone(self, parts: Any) -> None:
         """`forget` deletes what is kept."""
@@ -278,9 +278,28 @@ class BrokerSuite(Suite):
         if not self.answers(store):
             return
         parts("producer").send([envelope("1"), envelope("2", due=time.time() + 3600)])
-        assert [store.cancel(id, "add") for id in ("1", "2")] == [True, True]
+        assert [store.cancel(id, "add", b"", 0.0) for id in ("1", "2")] == [True, True]
         assert parts("worker").claim(("default",), 10, 0.0) == []
         assert store.calls("delayed", None) == []
+
+    def test_the_report_of_a_withdrawn_call_goes_to_who_waits_for_it_and_is_kept(self, parts: Any) -> None:
+        """Whoever withdraws it; also of one that is delayed. Nothing, and for no time, where that is wanted."""
+        store = parts("store")
+        if not self.answers(store):
+            return
+        soon, later = envelope("1", reply="me"), envelope("2", reply="me", due=time.time() + 3600)
+        parts("producer").send([soon, later, envelope("3", reply="me"), envelope("4", reply="me"), envelope("5")])
+        assert [store.cancel(id, "add", id.encode(), 60.0) for id in ("1", "2")] == [True, True]
+        assert self.collect(store, 2) == [b"1", b"2"]
+        assert [store.fetch(id, "add").frame for id in ("1", "2")] == [b"1", b"2"]
+        assert store.cancel("1", "add", b"late", 60.0) is False
+        assert store.cancel("3", "add", b"", 60.0) is True
+        assert store.cancel("4", "add", b"4", 0.0) is True
+        assert store.cancel("5", "add", b"5", 60.0) is True
+        assert [store.fetch(id, "add") for id in ("3", "4")] == [None, None]
+        assert store.fetch("5", None).frame == b"5"
+        assert self.collect(store, 1) == [b"4"]
+        assert store.collect("me", 0.0) == []
 
     def test_the_worker_of_a_cancelled_running_call_is_told(self, parts: Any) -> None:
         """`tend` returns the name and id of what is to be stopped."""
@@ -290,7 +309,7 @@ class BrokerSuite(Suite):
             return
         parts("producer").send([envelope("1")])
         self.claim(worker)
-        assert store.cancel("1", "add") is None
+        assert store.cancel("1", "add", b"", 0.0) is None
         assert [tuple(one) for one in worker.tend()] == [("add", "1")]
 
     def test_waiting_and_delayed_calls_are_listed(self, parts: Any) -> None:

@@ -68,6 +68,25 @@ class HeraldSuite:
         listener.wish("l", b"", 0)
         self.soon(worker.wishes, [])
 
+    def test_a_worker_that_begins_knows_at_once_what_is_wished(self, heralds: Any) -> None:
+        """While those who wish it listen."""
+        listener, stop = heralds(), threading.Event()
+        listener.wish("l", b"all", 60.0)
+
+        def listen() -> None:
+            while not stop.is_set():
+                listener.hear("l", 0.05)
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            worker = heralds()
+            worker.appear("w", b"card", 60.0)
+            assert worker.wishes() == [b"all"]
+        finally:
+            stop.set()
+            thread.join(PATIENCE)
+
     def test_news_reach_all_who_listen_in_order_and_once(self, heralds: Any) -> None:
         """From every worker."""
         worker, first, second = heralds(), heralds(), heralds()

@@ -176,7 +176,7 @@ class LedgerSuite:
         assert self.granted(worker, self.place(9)) == [True]
         self.put_off(parts, worker, 2)
         worker.ledger.exchange((), [self.place(1), self.place(2)], ())
-        assert parts("store").cancel("1", "add") is True
+        assert parts("store").cancel("1", "add", b"", 0.0) is True
         worker.ledger.exchange([self.place(9)], (), ())
         assert [one.envelope.id for one in worker.claim(("default",), 10, PATIENCE)] == ["2"]
 
@@ -251,7 +251,7 @@ class LedgerSuite:
 
     def cancelled(self, parts: Any, _worker: Any, id: str) -> None:
         """Cancel it."""
-        assert parts("store").cancel(id, "add") is True
+        assert parts("store").cancel(id, "add", b"", 0.0) is True
 
     def test_settling_a_call_frees_its_key_at_once(self, parts: Any) -> None:
         """Also when its caller has not confirmed that it was sent."""

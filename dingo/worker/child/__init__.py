@@ -2,7 +2,7 @@
 
     wire.py     the frames that go over the socket, in both directions
     cargo.py    what is in them: functions, arguments, values and exceptions as bytes
-    handle.py   the parent's end: one child, from its start to its burial
+    handle.py   the parent's end: one child, from its start to its burial; handed.py: a call that it has
     serve.py    the child's end: take calls, run them, answer
     call.py     what a task in the child sees of its call
     nested.py   what stands in a child for the parent's App and Tasks

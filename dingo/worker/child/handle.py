@@ -23,7 +23,7 @@ from dingo.worker.child.wire import SETUP, Inbox, pack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dingo.worker.processes import Handed
+    from dingo.worker.child.handed import Handed
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from dingo.worker.child.serve import main; main({parent}, {recalls})"
 

@@ -19,7 +19,7 @@ def test_workers_is_how_many_threads_the_default_pool_has():
         barrier = threading.Barrier(3)
         app.register("meet", lambda: barrier.wait(10))
         assert sorted(result.result(10) for result in app.call_many("meet", [()] * 3)) == [0, 1, 2]
-        assert app._bridge._default.threads == 3
+        assert app._session.caller._default.threads == 3
 
 
 def _process() -> int:
@@ -33,7 +33,7 @@ def test_pool_is_what_the_default_pool_of_plain_functions_is_made_of():
         assert app.call("where").result(30) != os.getpid()
         assert app.call("here").result(10) == os.getpid()
         assert app.as_executor().submit(os.getpid).result(10) == os.getpid()
-        assert app._bridge._processes.count == 1
+        assert app._session.caller._processes.count == 1
 
 
 def test_queue_is_where_calls_without_one_wait(gate):
@@ -95,6 +95,12 @@ def test_a_broker_in_the_environment_is_not_looked_at_by_an_app_that_says_local(
     with dingo.App("local") as app:
         app.register("job", lambda: 1)
         assert app.call("job").result(10) == 1
+
+
+def test_a_backend_in_the_environment_is_not_looked_at_by_an_app_that_names_its_broker(monkeypatch):
+    monkeypatch.setenv("DINGO_BROKER", "memory://theirs")
+    monkeypatch.setenv("DINGO_BACKEND", "memory://results")
+    assert [dingo.App(broker).backend for broker in ("memory://mine", None)] == ["memory://mine", "memory://results"]
 
 
 @pytest.mark.parametrize("marshal", [False, True])

@@ -41,3 +41,17 @@ def test_new_signing_keys_hold_from_then_on(tmp_path):
         assert events.get(10).code == "config.changed"
         assert after.call("add", 1, 2).result(10) == 3
         assert before.call("add", 1, 2).result(10) == 3
+
+
+def test_a_change_is_told_once_also_in_an_app_that_was_rewired_after_its_first_use(tmp_path):
+    path = tmp_path / "dingo.yaml"
+    path.write_text("workers: 1\n")
+    config = dingo.Config.from_yaml(path, watch=True)
+    with dingo.App("local", config=config) as app:
+        app.connect(f"memory://{tmp_path}")
+        app.register("one", lambda: 1)
+        app.call("one")
+        events = app.listen(origin=dingo.Origin.BRIDGE)
+        for workers in (2, 3):
+            path.write_text(f"workers: {workers}\n")
+            assert f"workers={workers}" in events.get(10).message
