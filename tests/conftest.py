@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 
 import pytest
@@ -18,6 +19,10 @@ __all__ = [  # fixtures: one server of a kind for all tests of a process
 ]  # fmt: skip
 
 PATIENCE = 60.0  # how long a test waits for a fact before it fails; on a busy machine facts take their time
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background, and what that starts, ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def text_of(value):

@@ -225,7 +225,7 @@ def test_ctrl_c_twice_ends_a_caller_that_waits_even_if_its_server_is_gone(make_g
         [sys.executable, "-c", WAITING, ground.queue], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env={**os.environ, "DINGO_BROKER": ground.url, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
-    with caller:
+    try:
         assert caller.stdout.readline() == b"waiting\n"
         if gone:
             ground.server.kill()
@@ -233,6 +233,9 @@ def test_ctrl_c_twice_ends_a_caller_that_waits_even_if_its_server_is_gone(make_g
             caller.send_signal(signal.SIGINT)
             time.sleep(0.5)  # as fingers do
         assert caller.wait(20) != 0
+    finally:
+        caller.kill()
+        caller.communicate()
 
 
 FORKING = """

@@ -1,5 +1,6 @@
 """Over a Redis of our own: killed workers, a killed server, lost answers, a full memory, TLS, and secrets kept."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -316,6 +317,24 @@ def test_reports_survive_a_connection_that_breaks_while_they_are_collected(url, 
     worker.report([report("2")])  # the server has written it to a connection that nobody reads any more
     store._line.drop()
     assert collect(store, 1) == [b"report of 2"]
+
+
+def test_reports_survive_a_connection_that_breaks_while_the_old_ones_are_thrown_away(url, opened, monkeypatch):
+    monkeypatch.setattr("dingo.kombu.redis.store._TRIM_AT", 2)
+    store, worker = opened(RedisStore(url)), opened(RedisWorker(url, 30.0))
+
+    def lost(*_command):
+        monkeypatch.setattr(store._server, "do", do)
+        raise BrokerUnavailable("the connection was lost")
+
+    do = store._server.do
+    monkeypatch.setattr(store._server, "do", lost)
+    frames = []
+    for number in range(4):
+        worker.report([report(str(number))])
+        with contextlib.suppress(BrokerUnavailable):
+            frames += collect(store, 1)
+    assert frames + collect(store, 4 - len(frames)) == [f"report of {number}".encode() for number in range(4)]
 
 
 def test_after_a_restart_with_nothing_left_all_goes_on(own_redis, opened):

@@ -47,6 +47,8 @@ class RedisStore:
         """
         assert self._line is not None
         until = monotonic() + wait
+        if self._untrimmed >= _TRIM_AT:  # before anything is read: what was read must get to the one who asked
+            self._trim(reply)
         while True:
             answer = self._read(reply, until - monotonic())
             if answer is WOKEN:
@@ -55,8 +57,6 @@ class RedisStore:
                 ((_, entries),) = answer
                 self._seen[reply] = entries[-1][0]
                 self._untrimmed += len(entries)
-                if self._untrimmed >= _TRIM_AT:
-                    self._trim(reply)
                 return [fields[1] for _, fields in entries]
             if until - monotonic() <= 0:
                 self._trim(reply)
