@@ -24,6 +24,7 @@ class Aside:
         self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def do(self, fn: Callable[..., object], *args: Any) -> None:
         """Have `fn(*args)` called soon. It must not raise."""
@@ -36,6 +37,7 @@ class Aside:
 
     def close(self, timeout: float | None) -> bool:
         """Finish what there is to do, for up to `timeout` seconds; whether that was enough."""
+        self._closed = True
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return True
@@ -45,10 +47,20 @@ class Aside:
 
     def _run(self) -> None:
         here.hub = self._hub
-        while (entry := self._queue.get()) is not None or not self._queue.empty():
-            if entry is None:  # what is done here may bring more to do, and that comes before the end
-                self._queue.put(None)
-                continue
-            fn, args = entry
-            fn(*args)
-            del entry, fn, args
+        while True:
+            entry = self._queue.get()
+            if entry is not None:
+                fn, args = entry
+                fn(*args)
+                del entry, fn, args
+            if self._closed and self._has_ended():
+                return
+
+    def _has_ended(self) -> bool:
+        """Whether nothing is left to do: what is done may bring more. What comes later starts another thread."""
+        with self._lock:
+            thread, self._thread = self._thread, None  # before the look: who has put something sees this, or is seen
+            if self._queue.empty():
+                return True
+            self._thread = thread
+            return False

@@ -13,6 +13,10 @@ from servers import counting_url, own_redis, redis_server, sqs_server, sqs_url
 
 import dingo
 
+# pytest parses what is imported, and Python 3.11 cannot parse in two threads at once (gh-106905): what many threads
+# would import with their first calls is imported here.
+import dingo.worker.loops
+
 __all__ = [  # fixtures: one server of a kind for all tests of a process
     "amqp_node", "counting_url", "memcached", "mongodb", "mysql", "own_redis", "postgresql", "rabbit_node",
     "redis_server", "sqs_server", "sqs_url",
@@ -21,7 +25,7 @@ __all__ = [  # fixtures: one server of a kind for all tests of a process
 PATIENCE = 60.0  # how long a test waits for a fact before it fails; on a busy machine facts take their time
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background, and what that starts, ignore it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs, and in what they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

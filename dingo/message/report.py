@@ -82,8 +82,10 @@ def _traceback_of(error: BaseException) -> str:
         return ""
     try:
         text = "".join(traceback.format_exception(error))
-    except BaseException:
-        text = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+    except BaseException:  # of its own `__str__`, or of Python 3.11, which cannot parse in two threads (gh-106905)
+        frames = traceback.extract_tb(error.__traceback__)
+        text = "".join(f'  File "{one.filename}", line {one.lineno}, in {one.name}\n' for one in frames)
+        text += type(error).__name__
     return text[-TRACEBACK_LIMIT:]
 
 

@@ -27,21 +27,22 @@ class StockStore(Part):
     def __init__(self, url: str, config: Config | None = None) -> None:
         super().__init__(url, config)
         self._replies: set[str] = set()
+        self._packs: dict[str, list[bytes]] = {}  # taken from the server, and not handed out yet, by address
 
     def collect(self, reply: str, wait: float) -> list[bytes]:
         """Return the packs of new reports for this address."""
         until = monotonic() + wait
         while True:
-            packs: list[bytes] = []
+            packs = self._packs.setdefault(reply, [])
             with self._talking():
                 queue = self._reply_queue(reply)
                 while (message := self._get(queue)) is not None:
                     if isinstance(message.body, bytes):
-                        packs.append(message.body)
+                        packs.append(message.body)  # where the connection breaks now, it is handed out the next time
                     message.ack()
             if packs:
                 self._pause = POLL_FIRST
-                return packs
+                return self._packs.pop(reply)
             if not self._rest(until):
                 return []
 
