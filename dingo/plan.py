@@ -163,9 +163,12 @@ class Plan:
     def asks_for_more(self) -> bool:
         """Whether its options ask for what only the full way knows."""
         option = self.option
+        follows = bool(option.on_success or option.on_error)
+        if follows or self.bridge.serves:
+            return follows
         return bool(
             option.ignore_report or option.delay is not None or option.eta is not None
-            or option.id is not None or option.id_maker or option.on_success or option.on_error
+            or option.id is not None or option.id_maker
             or option.unique is not None or option.keep_result is not None or self.registration.id_maker
         )  # fmt: skip
 

@@ -53,6 +53,8 @@ class LocalBridge:
     """The way of calls inside one process, from its opening to its close. An app that is reopened has a new one."""
 
     result_type: type[Result[Any]] = Result
+    serves = False
+    """Whether its calls come from a broker: what is asked of their sending was done by those who sent them."""
 
     def __init__(self, config: Config, hub: Hub, hooks: Hooks,
                  send: Callable[[Signature, Any], object], refresh: Callable[[str | None], None],

@@ -92,6 +92,7 @@ class RemoteCaller:
 
     state: Any = None
     result_type = RemoteResult
+    serves = False
 
     def __init__(self, config: Config, hub: Hub, hooks: Hooks, producer: Producer, store: Store | None, *,
                  named: bool, herald: Callable[[], Herald | None]) -> None:  # fmt: skip

@@ -75,6 +75,8 @@ _SUCCESS = Status.SUCCESS
 class RemoteWorker(LocalBridge):
     """The worker's side of an app that is connected to a broker."""
 
+    serves = True
+
     def __init__(self, config: Config, hub: Hub, hooks: Hooks, send: Callable[[Signature, Any], object],
                  refresh: Callable[[str | None], None], lifespan: Callable[[], Any] | None,
                  consumer: Consumer, reporter: Reporter, herald: Herald | None,

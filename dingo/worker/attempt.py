@@ -112,7 +112,7 @@ class Attempt:
         try:
             if type(value) is not plan.exact:
                 value = plan.returned(value)
-            if plan.bridge.carries:
+            if plan.bridge.carries and not plan.option.ignore_report:
                 value = plan.bridge.carried(job, value)
         except BaseException as error:
             self.fail(error)

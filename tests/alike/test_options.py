@@ -56,6 +56,20 @@ def test_ignore_report_ends_the_call_for_its_caller_when_it_is_sent_and_it_runs(
     assert said.wait(1) == ["ran"]
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_what_is_returned_to_nobody_need_not_travel(own, said, hooked):
+    both = own(marshal_locally=True)
+    task = both.task(lambda: said("ran") or object(), ignore_report=True)
+    if hooked:
+        both.worker.on_success(lambda _context, _value: said("succeeded"))
+    told = both.worker.listen(level=dingo.Level.WARNING)
+    both.start()
+    task.call()
+    said.wait(2 if hooked else 1)
+    both.worker.close(PATIENCE)
+    assert "task.failed" not in {event.code for event in told}
+
+
 def test_without_monitor_progress_only_the_final_report_comes(both):
     result = both.task(lambda: 1).call()
     assert [report.status for report in result.reports()] == [Status.SUCCESS]

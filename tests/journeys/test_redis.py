@@ -263,6 +263,18 @@ def test_a_batch_sent_again_after_a_lost_answer_counts_once_even_if_it_has_ended
     assert len(claim(worker)) == 1
 
 
+def test_what_ends_without_a_report_leaves_another_call_of_the_same_id_known(url, opened):
+    producer, worker, store = opened(RedisProducer(url)), opened(RedisWorker(url, 30.0)), opened(RedisStore(url))
+    producer.send([envelope(name=name) for name in ("one", "two")])
+    one, two = claim(worker)
+    assert worker.settle([Settlement(one, Verdict.ACK)]) == []
+    assert store.fetch(one.envelope.id, "one") is None
+    assert store.fetch(two.envelope.id, "two").state == "running"
+    assert worker.settle([Settlement(two, Verdict.ACK)]) == []
+    assert store.fetch(two.envelope.id, None) is None
+    assert worker.settle([Settlement(two, Verdict.ACK)]) != []
+
+
 def test_a_large_batch_that_broke_off_counts_once_when_it_is_sent_again(url, opened, monkeypatch):
     producer, worker = opened(RedisProducer(url)), opened(RedisWorker(url, 30.0))
     batch = [envelope(str(number)) for number in range(600)]

@@ -349,23 +349,32 @@ return {wait, claimed}
 """)
 
 FINISH = Script("""
--- Settles what ended with one report each, the most of all.
+-- Settles what ended with one report each or none, the most of all.
 -- ARGV: groups: stream, name, reply, keep, the reports as a pack, 1 if the time of who collects them is to be renewed,
 -- how many, then entry, id, report of each
 go_on_without_memory()
 local at, before, stale = 1, 0, {}
 
-local function finish(stream, entry, id, name, keep, frame)
-  local place = 'w' .. entry .. ' ' .. stream
-  local old
-  if keep == '' then
-    old = redis.call('GETDEL', 'dingo:call:' .. id)
-  else
-    old = redis.call('SET', 'dingo:call:' .. id, record(name, 'e' .. frame), 'PX', keep, 'GET')
+local function place_of(stream, entry) return 'w' .. entry .. ' ' .. stream end
+
+local function keep_one(stream, entry, id, name, keep, frame)
+  local old = redis.call('SET', 'dingo:call:' .. id, record(name, 'e' .. frame), 'PX', keep, 'GET')
+  if old and old ~= record(name, place_of(stream, entry)) then  -- other calls have the same id
+    note(id, old, name, 'e' .. frame, keep)
   end
-  if old and old ~= record(name, place) then  -- other calls have the same id
-    note(id, old, name, keep ~= '' and 'e' .. frame or nil, keep)
+end
+
+local function forget_all(stream, entries, ids, name)
+  local keys, alone = {}, {}
+  for index, id in ipairs(ids) do keys[index] = 'dingo:call:' .. id end
+  for index, old in ipairs(redis.call('MGET', unpack(keys))) do
+    if old == record(name, place_of(stream, entries[index])) then
+      alone[#alone + 1] = keys[index]
+    elseif old then  -- other calls have the same id
+      note(ids[index], old, name)
+    end
   end
+  if #alone > 0 then redis.call('DEL', unpack(alone)) end
 end
 
 -- An entry is deleted when it stops to be pending, so one that is still there was its worker's to end.
@@ -395,10 +404,17 @@ while at <= #ARGV do
     pack = table.concat(frames)
   end
   redis.call('XDEL', stream, unpack(entries))
+  local ended, ids = {}, {}
   for index = 1, count do
-    if not gone[index] then finish(stream, entries[index], ARGV[at + 1], name, keep, ARGV[at + 2]) end
+    local entry, id, frame = entries[index], ARGV[at + 1], ARGV[at + 2]
+    if not gone[index] and keep ~= '' then
+      keep_one(stream, entry, id, name, keep, frame)
+    elseif not gone[index] then
+      ended[#ended + 1], ids[#ids + 1] = entry, id
+    end
     at = at + 3
   end
+  if #ids > 0 then forget_all(stream, ended, ids, name) end
   if reply ~= '' and pack ~= '' then
     local box = 'dingo:reply:' .. reply
     if renews == '1' or not redis.call('XADD', box, 'NOMKSTREAM', '*', 'p', pack) then

@@ -223,14 +223,13 @@ class RedisWorker:
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Carry out verdicts and publish their reports, in one script; return the stale ones.
 
-        What ended with one report, as most do, goes by a script of its own, so these are two where there is both.
+        What ended with one report or none, as most do, goes by a script of its own: where there is both, it is two.
         """
         plain: dict[tuple[Any, ...], list[Settlement]] = {}
         others: list[Settlement] = []
         for one in settlements:
             if self._is_plain(one):
-                report = one.reports[0]
-                plain.setdefault((one.delivery.token[0], report.name, report.reply, kept_for(report)), []).append(one)
+                plain.setdefault(self._group_of(one), []).append(one)
             else:
                 others.append(one)
         stale: list[Settlement] = []
@@ -246,18 +245,26 @@ class RedisWorker:
         return self._surely(stale, settlements)
 
     def _is_plain(self, one: Settlement) -> bool:
-        if one.verdict is not Verdict.ACK or len(one.reports) != 1:
+        if one.verdict is not Verdict.ACK or len(one.reports) > 1 or one.frees is not None or one.sends:
             return False
-        if not one.reports[0].final or one.frees is not None or one.sends:
+        if one.reports and not one.reports[0].final:
             return False
         return not one.delivery.starts and one.delivery.token not in self._started
+
+    def _group_of(self, one: Settlement) -> tuple[Any, ...]:
+        """Return what a plain settlement has in common with others: stream, name, reply, keep."""
+        if not one.reports:
+            return one.delivery.token[0], one.delivery.envelope.name, "", ""
+        report = one.reports[0]
+        return one.delivery.token[0], report.name, report.reply, kept_for(report)
 
     def _finish(self, groups: dict[tuple[Any, ...], list[Settlement]]) -> list[Settlement]:
         arguments: list[Any] = []
         order: list[Settlement] = []
         for (stream, name, reply, keep), group in groups.items():
-            frames = [one.reports[0].frame for one in group]
-            arguments += (stream, name, reply, keep, pack(frames), self._renews(reply), len(group))
+            frames = [one.reports[0].frame if one.reports else b"" for one in group]
+            together, renews = (pack(frames), self._renews(reply)) if reply else (b"", "")
+            arguments += (stream, name, reply, keep, together, renews, len(group))
             for one, frame in zip(group, frames, strict=True):
                 arguments += (one.delivery.token[1], one.delivery.envelope.id, frame)
             order += group
