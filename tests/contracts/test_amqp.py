@@ -323,6 +323,26 @@ def test_queues_that_are_there_are_taken_as_they_are(node, there):
     worker.close()
 
 
+@pytest.mark.parametrize(
+    "arguments", [{}, {"x-queue-mode": "lazy"}, {"x-queue-version": 2}, {"x-queue-mode": "lazy", "x-queue-version": 2}]
+)
+def test_a_classic_queue_that_another_program_has_made_is_taken_as_it_is(node, arguments):
+    node.delete(*queues("typed"))
+    connection = stock.Connection(f"127.0.0.1:{node.port}")
+    connection.connect()
+    connection.channel().queue_declare("dingo.typed.4", durable=True, auto_delete=False, arguments=arguments)
+    connection.close()
+    send(node.url, *(envelope(str(number), queue="typed") for number in range(3)))
+    send(f"{node.url}?queue_type=classic", envelope("3", queue="typed"))
+    worker = kombu.worker(node.url)
+    worker.open(lambda *_args: None)
+    seen, until = [], time.monotonic() + PATIENCE
+    while len(seen) < 4 and time.monotonic() < until:
+        seen += [one.envelope.id for one in worker.claim(("typed",), 10, 1.0)]
+    assert seen == ["0", "1", "2", "3"]
+    worker.close()
+
+
 @pytest.mark.parametrize("there", TYPES)
 def test_a_queue_of_another_type_than_the_url_says_is_told_with_what_to_do(node, there):
     node.delete(*queues("typed"))

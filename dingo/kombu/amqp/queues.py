@@ -20,6 +20,20 @@ QUEUE_TYPES: dict[str, dict[str, Any]] = {
     "classic": {"x-queue-type": "classic"},
     "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000},
 }
+# As which such a queue may be there too, made by another program.
+_TAKEN: dict[str, list[dict[str, Any]]] = {
+    "classic": [
+        {**QUEUE_TYPES["classic"], **arguments}
+        for arguments in (
+            {"x-queue-mode": "lazy"},
+            {"x-queue-version": 2},
+            {"x-queue-mode": "lazy", "x-queue-version": 2},
+        )
+    ],
+    "quorum": [],
+}
+# What a queue that is there may have been made with, other than we would.
+_TYPING = ("x-queue-type", "x-queue-version", "x-queue-mode")
 # Tasks are delayed to the next of these moments (seconds) ...
 SLOT = 0.1
 # ... within this horizon. What is due later moves to a nearer moment about three times on its way.
@@ -118,11 +132,12 @@ class Queues:
         One that is there is taken as it is, unless the URL says of which type it has to be.
         """
         channel = self._trial()
-        for kind in tuple(self._types):
+        trials = [(one, arguments) for one in self._types for arguments in (QUEUE_TYPES[one], *_TAKEN[one])]
+        for kind, arguments in trials:
             try:
-                found = _make(channel, queue, QUEUE_TYPES[kind])
+                found = _make(channel, queue, arguments)
             except PreconditionFailed as error:
-                if "x-queue-type" not in str(error):
+                if not any(argument in str(error) for argument in _TYPING):
                     raise
             else:
                 self._types.sort(key=lambda other: other != kind)  # the next is probably of the same type

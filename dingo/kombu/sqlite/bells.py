@@ -20,11 +20,12 @@ class Bell:
 
     def __init__(self, place: Path, name: str) -> None:
         self._path = place / f"{name}.bell"
+        self._address = str(self._path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
-        self._socket.bind(str(self._path))
+        self._socket.bind(self._address)
 
     def wait(self, seconds: float) -> None:
         """Wait until it rings, or for so many seconds."""
@@ -38,7 +39,7 @@ class Bell:
     def ring(self) -> None:
         """Wake who waits for it, from another thread."""
         with contextlib.suppress(BlockingIOError):  # rung often enough already
-            self._socket.sendto(b"!", str(self._path))
+            self._socket.sendto(b"!", self._address)
 
     def close(self) -> None:
         """Take it down."""
@@ -52,6 +53,7 @@ class Ringer:
 
     def __init__(self, place: Path) -> None:
         self._place = place
+        self._address = f"{place}/{{}}.bell".format
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._workers: list[str] = []
@@ -60,7 +62,7 @@ class Ringer:
     def ring(self, name: str) -> None:
         """Ring one bell. Where nobody listens any more, nothing happens."""
         try:
-            self._socket.sendto(b"!", str(self._place / f"{name}.bell"))
+            self._socket.sendto(b"!", self._address(name))
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
             return  # gone, or rung often enough already; who waits looks by itself too
 
