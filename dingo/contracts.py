@@ -165,9 +165,10 @@ class Producer(Component, Protocol):
     One with an attribute `max_message_bytes` takes frames of at most so many bytes; larger calls are refused.
     """
 
-    def send(self, envelopes: Sequence[Envelope]) -> None:
+    def send(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope] | None:
         """Return when the broker is responsible for all of them; a task sent again under its id counts once.
 
+        Returns those that were there already, if it can tell: their caller gets the result of the one that was first.
         Raises BrokerUnavailable (the same batch is sent again later) and SendUncertain (alike).
         """
 

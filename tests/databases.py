@@ -63,9 +63,11 @@ class _Server:
             os.chown(self.home, entry.pw_uid, entry.pw_gid)
         else:
             self._as = {}
+        # MariaDB begins with throwing out what lies there of others that are killed, or live.
+        self._as["env"] = {**os.environ, "TMPDIR": str(self.home)}
 
-    def _do(self, *command: str, **options) -> None:
-        done = subprocess.run(command, cwd=self.home, capture_output=True, check=False, **self._as, **options)
+    def _do(self, *command: str) -> None:
+        done = subprocess.run(command, cwd=self.home, capture_output=True, check=False, **self._as)
         assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")[-3000:]
 
     def start(self) -> None:

@@ -186,8 +186,12 @@ class Looks:
     def attach(self, plan: Plan, id: str) -> RemoteResult:
         """Return the same, to be told the end when it comes."""
         job = self.attached(plan, id)
-        self._aside.do(self._follow, job)
+        self.follow(job)
         return job
+
+    def follow(self, job: Job) -> None:
+        """Have a call end as another caller's of the same id does, whose reports go there."""
+        self._aside.do(self._follow, job)
 
     def _fetch(self, store: Store, call_id: str, name: str | None) -> StoredCall | None:
         """Return what is known of a call: by itself, or in its pack."""

@@ -54,12 +54,15 @@ class Wire:
     wishes: dict[str, tuple[float, bytes]] = field(default_factory=dict)
     news: dict[str, deque[bytes]] = field(default_factory=dict)
 
-    def add(self, envelope: Envelope) -> None:
-        """Take a task, unless it is here already."""
+    def add(self, envelope: Envelope) -> bool:
+        """Take a task. False if it is here already."""
         key = (envelope.name, envelope.id)
-        if key not in self.rows:
-            row = self.rows[key] = _Row(envelope)
-            self.put(row)
+        if key in self.rows:
+            return False
+        row = self.rows[key] = _Row(envelope)
+        self.ended.pop(key, None)  # of an earlier call of that id
+        self.put(row)
+        return True
 
     def put(self, row: _Row) -> None:
         """Make a task wait: for its time, or in its queue."""
@@ -152,11 +155,10 @@ class _OnWire:
 class MemoryProducer(_OnWire):
     """Puts tasks on the wire."""
 
-    def send(self, envelopes: Sequence[Envelope]) -> None:
-        """Put them on; one whose id is on it already counts once."""
+    def send(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Put them on; one whose id is on it already counts once. Return those."""
         with self.wire.changed:
-            for envelope in envelopes:
-                self.wire.add(envelope)
+            return [envelope for envelope in envelopes if not self.wire.add(envelope)]
 
     def close(self) -> None:
         """Nothing is held."""

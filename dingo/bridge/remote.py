@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from _queue import SimpleQueue
 from contextlib import suppress
+from functools import partial
 from queue import Empty
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -365,7 +366,7 @@ class RemoteCaller:
         envelopes = [envelope for _, envelope in calls]
         while True:
             try:
-                self._producer().send(envelopes)
+                known = self._producer().send(envelopes)
             except (BrokerUnavailable, SendUncertain) as error:
                 delay = self._sending.failed(error, self.config.reconnect)
                 if delay is None or self._ending or monotonic() + delay > until:
@@ -384,7 +385,20 @@ class RemoteCaller:
                     self._expect()
                 if self._unique.unsent:
                     self._confirm_unique(envelopes)
+                if known:
+                    self._follow_known(calls, known)
                 return
+
+    def _follow_known(self, calls: list[Departing], known: Sequence[Envelope]) -> None:
+        """Have calls whose ids others use get what becomes of those: they do not run themselves."""
+        theirs = {(one.name, one.id) for one in known}
+        for job, envelope in calls:
+            if (envelope.name, envelope.id) not in theirs or isinstance(job, PackedCalls) or self._is_ignored(job):
+                continue
+            text = f"{job.name} {job.id} is there already: this call gets the result of that one"
+            self._emit(Level.INFO, "call.known", text, {"id": job.id, "name": job.name})
+            job.watch(latch=partial(self._forget, job))
+            self._looks.follow(job)
 
     def _confirm_unique(self, envelopes: list[Envelope]) -> None:
         try:

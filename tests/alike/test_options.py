@@ -309,6 +309,24 @@ def test_an_id_that_belongs_to_a_call_under_way_is_refused(both, gate):
     assert first.result(PATIENCE) is None
 
 
+def test_calls_of_two_callers_with_one_id_both_end(both, mode, gate):
+    """Where the broker knows calls by their ids, it is one call."""
+    if mode.local:
+        pytest.skip("there is one caller")
+    task = both.task(lambda number: (gate.enter(), number)[1])
+    other = dingo.App(mode.url, config=both.caller.config)
+    other.register(task.name, lambda number: number)
+    id = uuid.uuid4().hex
+    first = task.options(id=id).call(1)
+    gate.wait()
+    second = other.options(id=id).call(task.name, 2)
+    other.flush(PATIENCE)
+    gate.open.set()
+    assert first.result(PATIENCE) == 1
+    assert second.result(PATIENCE) == (1 if mode.finds else 2)
+    other.close(PATIENCE)
+
+
 def test_ids_are_the_same_at_both_ends_and_unique(both):
     def task(context: dingo.Context) -> str:
         return context.id

@@ -32,6 +32,8 @@ FORGIVES = 30.0
 # What was fetched in vain for so long goes back (seconds).
 SURPLUS_AFTER = 2.0
 PREFETCH_MOST = 1000
+# After how long another caller's call of an id that this worker holds comes again (seconds).
+NAMESAKES_AFTER = 0.5
 # How long the first claim waits for what the server said is there (seconds).
 BACKLOG_WAIT = 1.0
 
@@ -122,6 +124,9 @@ class AmqpWorker(Part):
                 self._returned[count_in(message, SERIAL)] = message.tag
                 continue
             delivery = delivery_of(link, message, *place, forgiven=self._forgives(message))
+            if self._is_namesake(delivery):
+                early.append((delivery, now + NAMESAKES_AFTER))
+                continue
             if not self._is_new(link, delivery):
                 continue
             due = count_in(message, DUE) / 1000
@@ -129,6 +134,11 @@ class AmqpWorker(Part):
                 early.append((delivery, due))
             else:
                 self._waiting[place[0]][9 - place[1]].append(delivery)
+        self._put_off(link, early)
+
+    @staticmethod
+    def _put_off(link: Link, early: list[tuple[Delivery, float]]) -> None:
+        """Have tasks come again at a time of their own."""
         if early:
             link.publish(
                 [
@@ -148,6 +158,11 @@ class AmqpWorker(Part):
             return False
         return monotonic() < self._forgives_until and message.consumer not in self._settled
 
+    def _is_namesake(self, delivery: Delivery) -> bool:
+        """Whether it is another caller's call of the same id as one that this worker holds: it has to wait for that."""
+        held = self._held.get(key_of(delivery.envelope))
+        return held is not None and held.envelope.reply != delivery.envelope.reply and bool(delivery.envelope.id)
+
     def _is_new(self, link: Link, delivery: Delivery) -> bool:
         """Whether this worker does not hold that task already: from a lost connection, or since it was sent twice."""
         held = self._held.get(key_of(delivery.envelope))
@@ -161,13 +176,17 @@ class AmqpWorker(Part):
 
     def _take(self, link: Link, queues: Sequence[str], room: int) -> list[Delivery]:
         claimed: list[Delivery] = []
+        namesakes: list[tuple[Delivery, float]] = []
         for queue in queues:
             for line in self._waiting.get(queue, ()):
                 while line and len(claimed) < room:
                     delivery = line.popleft()
-                    if self._is_new(link, delivery):
+                    if self._is_namesake(delivery):
+                        namesakes.append((delivery, time() + NAMESAKES_AFTER))
+                    elif self._is_new(link, delivery):
                         self._held[key_of(delivery.envelope)] = delivery.token
                         claimed.append(delivery)
+        self._put_off(link, namesakes)
         self._taken = self._taken or bool(claimed)
         return claimed
 

@@ -35,13 +35,14 @@ class RedisProducer:
         """Look whether the server is there. Raises BrokerUnavailable, BadConfig."""
         self._server.open(emit)
 
-    def send(self, envelopes: Sequence[Envelope]) -> None:
-        """Send a batch, in parts that do not keep the server from others for long.
+    def send(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Send a batch, in parts that do not keep the server from others for long. Return what was there already.
 
         What was not answered may be sent again: even if all of it has ended meanwhile, nothing runs twice.
         """
+        known: list[Envelope] = []
         if not envelopes:
-            return
+            return known
         calls = [(one.name, one.id) for one in envelopes]
         again = self._unsure == calls
         if again:
@@ -49,10 +50,11 @@ class RedisProducer:
         else:
             self._unsure, self._first = calls, self._next
         for index, at in enumerate(range(0, len(envelopes), SEND_AT_ONCE)):
-            self._send(self._first + index, envelopes[at : at + SEND_AT_ONCE], again=again)
+            known += self._send(self._first + index, envelopes[at : at + SEND_AT_ONCE], again=again)
         self._unsure = []
+        return known
 
-    def _send(self, number: int, envelopes: Sequence[Envelope], *, again: bool) -> None:
+    def _send(self, number: int, envelopes: Sequence[Envelope], *, again: bool) -> list[Envelope]:
         self._next = max(self._next, number + 1)
         # The child of a fork is another producer.
         arguments: list[Any] = [f"{self._name}.{os.getpid()}", number, "1" if again else ""]
@@ -66,7 +68,7 @@ class RedisProducer:
                 count_at = len(arguments) - 1
             arguments[count_at] += 1
             arguments += (number_text(one.due), one.id, data_of(one, one.frame))
-        self._server.run(SEND, arguments)
+        return [envelopes[index] for index in self._server.run(SEND, arguments)]
 
     def _is_to_be_written(self, queue: str, priority: int) -> str:
         """Return "1" where the stream is to be written down: the first time, and from time to time."""

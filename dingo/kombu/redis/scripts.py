@@ -253,11 +253,12 @@ class Script:
 
 SEND = Script("""
 -- ARGV: producer, number of this batch, 1 if it may have been sent before, then groups: prefix, priority, 1 if its
--- stream is to be written down, name, how many, then due, id, data of each
+-- stream is to be written down, name, how many, then due, id, data of each. Returns the indexes of what is there
+-- already.
 local sent = 'dingo:sent:' .. ARGV[1]
-if ARGV[3] == '1' and tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return 0 end
+if ARGV[3] == '1' and tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return {} end
 redis.call('SET', sent, ARGV[2], 'EX', REPLY_SECONDS)
-local time, at, rung = nil, 4, {}
+local time, at, index, rung, known_calls = nil, 4, 0, {}, {}
 while at <= #ARGV do
   local prefix, priority, new, name, count = unpack(ARGV, at, at + 4)
   at = at + 5
@@ -266,12 +267,16 @@ while at <= #ARGV do
     local due = ARGV[at]
     if due ~= '' then time = time or clock() end
     local id, data = ARGV[at + 1], ARGV[at + 2]
-    if put(true, prefix, 'tasks', priority, due, time, id, name, data, '') then rung[prefix] = true end
-    at = at + 3
+    if put(true, prefix, 'tasks', priority, due, time, id, name, data, '') then
+      rung[prefix] = true
+    else
+      known_calls[#known_calls + 1] = index
+    end
+    at, index = at + 3, index + 1
   end
 end
 for prefix in pairs(rung) do ring(prefix) end
-return 1
+return known_calls
 """)
 
 CLAIM = Script("""

@@ -78,19 +78,30 @@ class SqliteStore:
                 yield self._side
 
     def fetch(self, id: str, name: str | None) -> StoredCall | None:
-        """Return what is known of a call."""
-        with self._asking() as connection:
-            row = connection.execute(
-                "SELECT name, frame FROM reports WHERE final = 1 AND id = ? AND (? IS NULL OR name = ?) AND until > ?",
+        """Return what is known of a call. What an earlier one of its name and id has left behind is not its own."""
+        with self._asking() as connection, self._at_one_moment(connection):
+            ended = connection.execute(
+                "SELECT name, frame FROM reports WHERE final = 1 AND id = ? AND (? IS NULL OR name = ?) AND until > ? "
+                "AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = reports.id AND tasks.name = reports.name)",
                 (id, name, name, time()),
             ).fetchone()
-            if row is not None:
-                return StoredCall(id, row[0], "ended", row[1])
+            if ended is not None:
+                return StoredCall(id, ended[0], "ended", ended[1])
             row = connection.execute(
                 f"SELECT {_CALL} FROM tasks WHERE id = ? AND (? IS NULL OR name = ?)",  # noqa: S608 - a constant
                 (id, name, name),
             ).fetchone()
         return None if row is None else _stored(row)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+        """Have all that is read be of the same moment."""
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            connection.execute("COMMIT")
 
     def forget(self, id: str, name: str | None) -> bool:
         """Delete what is kept of a call."""

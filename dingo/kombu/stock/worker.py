@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # How many delayed tasks are looked at before tasks that are due are claimed again.
 LOOK_AT_ONCE = 100
+# After how long another caller's call of an id that this worker holds comes again (seconds).
+NAMESAKES_AFTER = 0.5
 # Larger packs of reports are divided (bytes).
 PACK_LIMIT = 64 * 1024
 
@@ -30,10 +32,12 @@ PACK_LIMIT = 64 * 1024
 class _Claim:
     """The token of a delivery: good for one channel, until it is settled.
 
-    `messages`: all that brought this task, which are acknowledged together. `started`: they were before its start.
+    `reply`: who called. `messages`: all that brought this task, which are acknowledged together. `started`: they were
+    before its start.
     """
 
     channel: Any
+    reply: str
     messages: list[Any]
     since: float
     started: bool = False
@@ -94,9 +98,13 @@ class StockWorker(Part):
         key = (envelope.name, envelope.id)
         held = self._held.get(key)
         if held is not None and envelope.id:
-            self._bring_again(held, message)
+            if held.reply == envelope.reply:
+                self._bring_again(held, message)
+            else:  # another caller's, which has to wait for this one
+                self._put(envelope, time() + NAMESAKES_AFTER)
+                message.ack()
             return None
-        claim = self._held[key] = _Claim(self._channel, [message], monotonic())
+        claim = self._held[key] = _Claim(self._channel, envelope.reply, [message], monotonic())
         return Delivery(envelope, claim)
 
     def _bring_again(self, held: _Claim, message: Any) -> None:

@@ -113,6 +113,16 @@ class BrokerSuite(Suite):
         producer.send([envelope("1"), envelope("3")])
         assert sorted(one.envelope.id for one in self.claim(parts("worker"))) == ["1", "2", "3"]
 
+    def test_what_is_there_already_is_told_to_its_sender(self, parts: Any) -> None:
+        """By those who can tell: whether it waits, is delayed or runs."""
+        producer, worker = parts("producer"), parts("worker")
+        producer.send([envelope("runs")])
+        self.claim(worker)
+        producer.send([envelope("waits"), envelope("later", due=time.time() + PATIENCE)])
+        again = [envelope(id) for id in ("runs", "new", "waits", "later")]
+        known = producer.send(again)
+        assert known is None or known == [again[0], again[2], again[3]]
+
     def test_a_task_is_not_claimed_before_it_is_due(self, parts: Any) -> None:
         """Never early."""
         due = time.time() + 0.5
