@@ -264,14 +264,14 @@ class Looks:
         return found
 
     def _ended_infos(self, call: StoredCall, header: dict[str, Any], body: bytes, plan_of: Any) -> list[CallInfo]:
-        """Describe a call that has ended, or those of a pack; without its failure where the task is not known here.
+        """Describe a call that has ended, or those of a pack.
 
-        Raises BadMessage.
+        Without its failure where the task is not known here, or its reports are not to be read. Raises BadMessage.
         """
         infos = _infos([call], Status(header["s"]))
         try:
             plan = plan_of(call.name)
-        except NotRegistered:
+        except (NotRegistered, NotAttached):
             return infos
         body = packed.member_report(body, 0) if packed.size_of(call.id) else body
         report = self._arrivals.read(header, body, len(body), self.attached(plan, call.id))

@@ -70,7 +70,7 @@ class TestWithdrawn:
         assert both.caller.flush(PATIENCE)
         assert result.cancel()
         cancelled(result)
-        while not both.mode.finds and not both.worker._session.here._unwanted:
+        while not both.mode.finds and (task.name, result.id) not in both.worker._session.here._unwanted:
             time.sleep(0.005)  # the workers are told, which takes a moment
         gate.open.set()
         assert held.result(PATIENCE) is None

@@ -264,6 +264,14 @@ def test_what_is_kept_of_a_call_counts_only_when_it_is_signed(ends):
     assert succeeded.isdisjoint({forged, moved})
 
 
+@where_found
+def test_what_is_kept_in_pickle_is_listed_by_who_does_not_read_pickle(ends):
+    caller = ends.worker(keys=[NEW], accept_pickle=True)
+    result = caller.call("apply", max, 2, 5)
+    assert result.result(PATIENCE)() == 5
+    assert result.id in {one.id for one in ends.app(keys=[NEW]).succeeded()}
+
+
 @over_brokers
 def test_a_worker_without_keys_leaves_signed_calls_to_one_that_has_them(ends):
     caller, without = ends.app(keys=[NEW]), ends.worker()
