@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dingo.contracts import Delivery, Envelope
 from dingo.kombu.amqp.properties import DUE, STARTS, SUSPECT, write_properties
-from dingo.message.frame import pack
+from dingo.store.mail import packs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from dingo.contracts import ReportEnvelope
     from dingo.kombu.amqp.frames import Message
     from dingo.kombu.amqp.link import Link, Outgoing
-
-# Larger packs of reports are divided (bytes).
-PACK_LIMIT = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -76,22 +73,5 @@ def task_message(
 
 def report_messages(link: Link, reports: Sequence[ReportEnvelope]) -> list[Outgoing]:
     """Put reports for the same caller into one message, unless it grows too large."""
-    lines: dict[str, list[list[bytes]]] = {}
-    sizes: dict[str, int] = {}
-    for one in reports:
-        if not one.reply:
-            continue
-        packs = lines.setdefault(one.reply, [[]])
-        size = sizes.get(one.reply, 0) + len(one.frame)
-        if size > PACK_LIMIT and packs[-1]:
-            packs.append([])
-            size = len(one.frame)
-        sizes[one.reply] = size
-        packs[-1].append(one.frame)
     properties = write_properties()
-    return [
-        (queue, properties, pack(frames))
-        for reply, packs in lines.items()
-        for queue in (link.queues.reply(reply),)
-        for frames in packs
-    ]
+    return [(link.queues.reply(reply), properties, data) for reply, data in packs(reports)]

@@ -13,7 +13,7 @@ from dingo.kombu.stock.messages import envelope_of
 from dingo.kombu.stock.part import POLL_FIRST, Part
 from dingo.kombu.stock.place import KEEP
 from dingo.kombu.stock.queues import LOOK_EVERY, later_queue, reply_queue, task_queue
-from dingo.message.frame import pack
+from dingo.store.mail import packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,21 +191,17 @@ class StockWorker(Part):
 
     def _publish_reports(self, reports: Sequence[ReportEnvelope]) -> None:
         """Put reports for the same caller into one message, unless it grows too large."""
-        packs: dict[str, list[list[bytes]]] = {}
-        for one in reports:
-            if one.reply:
-                frames = packs.setdefault(one.reply, [[]])
-                if frames[-1] and sum(map(len, frames[-1])) + len(one.frame) > PACK_LIMIT:
-                    frames.append([])
-                frames[-1].append(one.frame)
-        for reply, lines in packs.items():
+        unclaimed: set[str] = set()
+        for reply, data in packs(reports, PACK_LIMIT):
+            if reply in unclaimed:
+                continue
             try:
-                for frames_ in lines:
-                    self._publish(reply_queue(reply), pack(frames_), {})
+                self._publish(reply_queue(reply), data, {})
             except Exception as error:
                 gone = self._place.traits.gone
                 if gone is None or not gone(error):
                     raise
+                unclaimed.add(reply)
                 self._emit(10, "report.unclaimed", f"nobody waits at {reply} any more", {"reply": reply})
 
     def starting(self, delivery: Delivery) -> int:
