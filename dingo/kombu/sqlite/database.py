@@ -9,14 +9,14 @@ import select
 import sqlite3
 import tempfile
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
 
 from dingo.errors import BadConfig, BrokerUnavailable
 from dingo.kombu.sqlite.ledger import SCHEMA as LEDGER_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -49,6 +49,9 @@ _HINTS = {
 }
 # How long one process waits for the others' transactions (seconds). They take about a millisecond each.
 BUSY_SECONDS = 5.0
+# How often it tries meanwhile (seconds): soon, then less often. SQLite's own waits grow to a tenth of a second, and
+# somebody who goes on writing with short breaks is then hardly ever met in one.
+_TRY_FIRST, _TRY_MOST = 0.0005, 0.002
 
 
 class Database:
@@ -104,7 +107,7 @@ class Database:
     def writing(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         """One transaction that writes."""
         with self.errors():
-            connection.execute("BEGIN IMMEDIATE")
+            _locking(connection, "BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -112,6 +115,32 @@ class Database:
                 if connection.in_transaction:  # else SQLite has taken it back by itself, as it does on a full disk
                     connection.execute("ROLLBACK")
                 raise
+
+    def write(self, connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        """One statement that writes, a transaction of its own: nothing else of Python is run while it locks the file.
+
+        Raises BrokerUnavailable, and what `errors` lets through.
+        """
+        with self.errors():
+            return _locking(connection, statement, values)
+
+
+def _locking(connection: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    """Carry out a statement that locks the file, as soon as nobody else has it locked."""
+    until = monotonic() + BUSY_SECONDS
+    pause = _TRY_FIRST
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                return connection.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > until:
+                    raise
+            sleep(pause)
+            pause = min(_TRY_MOST, pause * 1.5)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from time import time
 from typing import TYPE_CHECKING, Any
+
+from dingo.kombu.sqlite.rows import values, write
 
 if TYPE_CHECKING:
     import sqlite3
@@ -11,7 +14,12 @@ if TYPE_CHECKING:
 
     from dingo.contracts import ReportEnvelope
 
-_INSERT = "INTO reports (reply, id, name, final, until, frame) VALUES (?,?,?,?,?,?)"
+_INTO = "INTO reports (reply, id, name, final, until, frame)"
+
+
+@cache
+def _inserting(size: int) -> str:
+    return f"INSERT OR IGNORE {_INTO} {values(6, size)}"
 
 
 def post(connection: sqlite3.Connection, reports: Iterable[ReportEnvelope], *, newest: bool = False) -> None:
@@ -22,8 +30,8 @@ def post(connection: sqlite3.Connection, reports: Iterable[ReportEnvelope], *, n
     """
     now = time()
     rows = [(one.reply, one.id, one.name, int(one.final), now + one.keep, one.frame) for one in reports]
-    written = connection.executemany(f"INSERT OR IGNORE {_INSERT}", rows).rowcount
-    if 0 <= written < len(rows):
+    written = write(connection, _inserting, rows)
+    if written < len(rows):
         _post_again(connection, rows, newest=newest)
 
 
@@ -39,4 +47,4 @@ def _post_again(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], *, 
             continue
         if newest or over:
             connection.execute("UPDATE reports SET final = 0 WHERE seq = ?", (seq,))
-        connection.execute(f"INSERT {_INSERT}", (reply, id, name, int(newest or over), until, frame))
+        connection.execute(f"INSERT {_INTO} {values(6, 1)}", (reply, id, name, int(newest or over), until, frame))

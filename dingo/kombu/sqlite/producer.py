@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import sqlite3
+from functools import cache
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dingo.kombu.sqlite.bells import Ringer
 from dingo.kombu.sqlite.database import Database
+from dingo.kombu.sqlite.rows import SIZES, portions, values, write
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dingo.contracts import Envelope
 
 
-def put(connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> int:
-    """Write tasks into the file, within a transaction; what is there already counts once. Return how many were not."""
+_INTO = "INTO tasks (id, name, queue, rank, state, due, reply, frame)"
+
+
+@cache
+def _inserting(size: int) -> str:
+    return f"INSERT {_INTO} {values(8, size)}"
+
+
+@cache
+def _inserting_new(size: int) -> str:
+    return f"INSERT OR IGNORE {_INTO} {values(8, size)}"
+
+
+def _rows(envelopes: Iterable[Envelope]) -> list[tuple[Any, ...]]:
     now = time()
-    return connection.executemany(
-        "INSERT OR IGNORE INTO tasks (id, name, queue, rank, state, due, reply, frame) VALUES (?,?,?,?,?,?,?,?)",
-        [
-            (one.id, one.name, one.queue, 9 - one.priority, int(one.due is not None and one.due > now), one.due,
-             one.reply, one.frame)
-            for one in envelopes
-        ],
-    ).rowcount  # fmt: skip
+    return [
+        (one.id, one.name, one.queue, 9 - one.priority, int(one.due is not None and one.due > now), one.due, one.reply,
+         one.frame)
+        for one in envelopes
+    ]  # fmt: skip
+
+
+def put(connection: sqlite3.Connection, envelopes: Iterable[Envelope]) -> None:
+    """Write tasks into the file, within a transaction; what is there already counts once."""
+    write(connection, _inserting_new, _rows(envelopes))
 
 
 def _known(connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
@@ -52,14 +68,23 @@ class SqliteProducer:
             self._ringer = Ringer(self._database.place)
             self._connection = connection
         known: list[Envelope] = []
-        with self._database.writing(self._connection) as connection:
-            connection.execute("SAVEPOINT new")
-            if envelopes and put(connection, envelopes) < len(envelopes):
-                connection.execute("ROLLBACK TO new")
+        try:
+            self._put_new(self._connection, _rows(envelopes))
+        except sqlite3.IntegrityError:
+            with self._database.writing(self._connection) as connection:
                 known = _known(connection, envelopes)
                 put(connection, envelopes)
         self._ringer.ring_workers()
         return known
+
+    def _put_new(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+        """Write tasks into the file. Raises IntegrityError where any of them is there already; then none is written."""
+        if len(rows) in SIZES:
+            ((size, part),) = portions(rows)
+            self._database.write(connection, _inserting(size), part)
+            return
+        with self._database.writing(connection):
+            write(connection, _inserting, rows)
 
     def close(self) -> None:
         """Close the file."""

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import os
 import threading
+from functools import cache
+from random import getrandbits
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from dingo.kombu.sqlite.database import Database
 from dingo.kombu.sqlite.ledger import SqliteLedger, free
 from dingo.kombu.sqlite.mail import post
 from dingo.kombu.sqlite.producer import put
+from dingo.kombu.sqlite.rows import values, write
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,6 +31,26 @@ LATE = 2.0
 SWEEP_EVERY = 60.0
 # How long a report waits for its caller when its result is not kept any more (seconds).
 MAIL_SECONDS = 60.0
+
+_CLAIM = (
+    "UPDATE tasks SET state = 2, owner = ?, fence = ? WHERE seq IN "
+    "(SELECT seq FROM tasks WHERE state = 0 AND queue = ? ORDER BY rank, seq LIMIT ?)"
+)
+_CLAIMED = (
+    "SELECT seq, id, name, queue, rank, reply, frame, suspect, starts FROM tasks "
+    "WHERE state = 2 AND owner = ? AND fence = ?"
+)
+
+
+@cache
+def _forgetting(size: int) -> str:
+    """Return what deletes so many claimed tasks. Each is looked up by its number: `IN` with pairs would read all."""
+    given = f"({values(2, size)}) CROSS JOIN tasks ON seq = column1 AND fence = column2"
+    return f"DELETE FROM tasks WHERE seq IN (SELECT seq FROM {given})"  # noqa: S608 - no values
+
+
+class _SomeStaleError(Exception):
+    """Some of what was to be forgotten had been given to others."""
 
 
 class SqliteWorker:
@@ -57,6 +80,7 @@ class SqliteWorker:
             self._bell = Bell(self._database.place, self.owner)
             self._ringer = Ringer(self._database.place)
         self._woken = False
+        self._claim = 0  # the number of the claim that is being made: a fence that no other has
         self._reaped = self._swept = monotonic()
         self._renewed: float | None = None
         self._beats: dict[str, tuple[float, float]] = {}
@@ -83,53 +107,64 @@ class SqliteWorker:
         return LOOK if due is None else max(0.001, due - time())
 
     def _claim_now(self, queues: Sequence[str], room: int) -> list[Delivery]:
-        now = time()
+        """Mark what is claimed with the number of this claim, and read it when the file is not locked any more."""
+        waiting = self._waiting(queues)
+        if not waiting and not self._claim:
+            return []
+        self._claim = self._claim or getrandbits(62)  # what a claim has marked that failed then is read by the next one
+        for queue in waiting:
+            if room > 0:
+                room -= self._database.write(self._claims, _CLAIM, (self.owner, self._claim, queue, room)).rowcount
         with self._database.errors():
-            if not self._anything(queues, now):
-                return []
-        claimed: list[Delivery] = []
-        with self._database.writing(self._claims) as connection:
-            connection.execute("UPDATE tasks SET state = 0 WHERE state = 1 AND due <= ?", (now,))
-            for queue in queues:
-                if len(claimed) >= room:
-                    break
-                rows = connection.execute(
-                    "UPDATE tasks SET state = 2, owner = ?, fence = fence + 1 WHERE seq IN "
-                    "(SELECT seq FROM tasks WHERE state = 0 AND queue = ? ORDER BY rank, seq LIMIT ?) "
-                    "RETURNING seq, fence, id, name, queue, rank, reply, frame, suspect, starts",
-                    (self.owner, queue, room - len(claimed)),
-                ).fetchall()
-                rows.sort(key=lambda row: (row[5], row[0]))
-                for seq, fence, id, name, of, rank, reply, frame, suspect, starts in rows:
-                    if not (type(frame) is bytes and type(id) is type(name) is type(reply) is str):
-                        id, name, reply, frame = str(id), str(name), "", b""  # noqa: PLW2901 - another program's
-                    envelope = Envelope(of, id, name, frame, 9 - rank, None, reply)
-                    claimed.append(Delivery(envelope, (seq, fence), bool(suspect), starts))
-        return claimed
+            rows = self._claims.execute(_CLAIMED, (self.owner, self._claim)).fetchall()
+        fence, self._claim = self._claim, 0
+        turn = {queue: number for number, queue in enumerate(queues)}
+        rows.sort(key=lambda row: (turn.get(row[3], 0), row[4], row[0]))
+        return [self._delivery(row, fence) for row in rows]
 
-    def _anything(self, queues: Sequence[str], now: float) -> bool:
-        """Look without a lock, so that idle workers hold up nobody."""
+    def _waiting(self, queues: Sequence[str]) -> list[str]:
+        """Return the queues in which tasks wait. It is looked without a lock, so that idle workers hold up nobody."""
+        now = time()
         look = self._claims.execute
-        if look("SELECT 1 FROM tasks WHERE state = 1 AND due <= ? LIMIT 1", (now,)).fetchone():
-            return True
-        return any(
-            look("SELECT 1 FROM tasks WHERE state = 0 AND queue = ? LIMIT 1", (queue,)).fetchone() for queue in queues
-        )
+        with self._database.errors():
+            if look("SELECT 1 FROM tasks WHERE state = 1 AND due <= ? LIMIT 1", (now,)).fetchone():
+                self._database.write(self._claims, "UPDATE tasks SET state = 0 WHERE state = 1 AND due <= ?", (now,))
+            first = "SELECT 1 FROM tasks WHERE state = 0 AND queue = ? LIMIT 1"
+            return [queue for queue in queues if look(first, (queue,)).fetchone()]
+
+    @staticmethod
+    def _delivery(row: tuple[Any, ...], fence: int) -> Delivery:
+        seq, id, name, queue, rank, reply, frame, suspect, starts = row
+        if not (type(frame) is bytes and type(id) is type(name) is type(reply) is str):
+            id, name, reply, frame = str(id), str(name), "", b""  # another program's
+        envelope = Envelope(queue, id, name, frame, 9 - rank, None, reply)
+        return Delivery(envelope, (seq, fence), bool(suspect), starts)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Carry out verdicts and publish their reports, in one transaction; return the stale ones."""
+        plain: list[Settlement] = []
+        rest: list[Settlement] = []
+        for one in settlements:
+            (plain if one.verdict is Verdict.ACK and one.frees is None and not one.sends else rest).append(one)
+        try:
+            stale = self._settle_all(plain, rest)
+        except _SomeStaleError:  # which of them it are is found one by one
+            stale = self._settle_all([], settlements)
+        if any(one.verdict is Verdict.RETURN or one.sends for one in settlements):
+            self._ringer.ring_workers()
+        return stale
+
+    def _settle_all(self, plain: Sequence[Settlement], rest: Sequence[Settlement]) -> list[Settlement]:
+        """Forget what is plainly over, and carry out the other verdicts; return the stale ones among those.
+
+        Raises _SomeStaleError where there are any in `plain`; then nothing has happened.
+        """
         assert self._connection is not None
+        reports = [report for one in plain for report in one.reports]
         stale: list[Settlement] = []
-        reports: list[ReportEnvelope] = []
         with self._database.writing(self._connection) as connection:
-            plain: list[Settlement] = []
-            rest: list[Settlement] = []
-            for one in settlements:
-                (plain if one.verdict is Verdict.ACK and one.frees is None and not one.sends else rest).append(one)
-            if self._forget_all(connection, plain):
-                reports += [report for one in plain for report in one.reports]
-            else:
-                rest = list(settlements)
+            if write(connection, _forgetting, [one.delivery.token for one in plain]) != len(plain):
+                raise _SomeStaleError
             for one in rest:
                 if self._settle(connection, one):
                     reports += one.reports
@@ -137,20 +172,7 @@ class SqliteWorker:
                     stale.append(one)
             post(connection, reports, newest=True)
         self._ring(reports)
-        if any(one.verdict is Verdict.RETURN or one.sends for one in settlements):
-            self._ringer.ring_workers()
         return stale
-
-    def _forget_all(self, connection: sqlite3.Connection, ended: list[Settlement]) -> bool:
-        """Delete what has ended, all at once. False, and nothing is changed, where some of it is stale."""
-        connection.execute("SAVEPOINT ended")
-        deleted = connection.executemany(
-            "DELETE FROM tasks WHERE seq = ? AND fence = ?", [one.delivery.token for one in ended]
-        ).rowcount
-        if deleted != len(ended):
-            connection.execute("ROLLBACK TO ended")
-        connection.execute("RELEASE ended")
-        return deleted == len(ended)
 
     def _settle(self, connection: sqlite3.Connection, one: Settlement) -> bool:
         if one.verdict is Verdict.ACK:
