@@ -6,7 +6,13 @@ import dingo
 from peers import place
 from peers.calling import Caller as _Caller
 
-app = dingo.App(place.URL, config=dingo.Config(when_full="wait"))  # a million calls are more than may be open
+QUORUM = place.NAME.endswith("quorum")
+# A queue of its own, as that of the same name is there already and is of the other type. A million calls are more than
+# may be open.
+app = dingo.App(
+    f"{place.URL}?queue_type=quorum" if QUORUM else place.URL,
+    config=dingo.Config(queue="quorum" if QUORUM else "default", when_full="wait"),
+)
 
 
 @app.task

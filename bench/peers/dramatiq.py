@@ -7,10 +7,10 @@ from dramatiq.results.backends import RedisBackend
 from peers import place
 from peers.calling import Caller as _Caller
 
-if place.NAME.endswith("amqp"):
+if "amqp" in place.NAME:
     from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
-    broker = RabbitmqBroker(url=place.URL)
+    broker = RabbitmqBroker(url=place.URL, confirm_delivery="confirmed" in place.NAME)
 else:
     from dramatiq.brokers.redis import RedisBroker
 
