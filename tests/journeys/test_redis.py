@@ -385,6 +385,23 @@ def test_a_full_server_refuses_calls_but_lets_those_it_has_be_done(own_redis, op
     assert claim(worker)[0].envelope.id == "2"
 
 
+def test_what_follows_a_part_that_was_refused_waits_for_it(url, opened):
+    """A batch goes out in parts of 250; when it is sent again, none of it is left out, and none is there twice."""
+    producer, worker = opened(RedisProducer(url)), opened(RedisWorker(url, 30.0))
+    batch = [envelope(str(number), queue="bad" if number == 400 else "default") for number in range(700)]
+    with redis.Redis.from_url(url) as client:
+        client.set("dingo:{bad}:tasks:4", "no stream")
+        with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+            producer.send(batch)
+        client.delete("dingo:{bad}:tasks:4")
+    producer.send(batch)
+    claimed, until = [], time.monotonic() + PATIENCE
+    while len(claimed) < 700 and time.monotonic() < until:
+        claimed += worker.claim(("default", "bad"), 700, 1.0)
+    assert sorted(int(one.envelope.id) for one in claimed) == list(range(700))
+    assert worker.claim(("default", "bad"), 10, 0.1) == []
+
+
 # -- the door ------------------------------------------------------------------------------------------------------
 
 

@@ -49,15 +49,20 @@ class RedisProducer:
             self._written.clear()
         else:
             self._unsure, self._first = calls, self._next
-        for index, at in enumerate(range(0, len(envelopes), SEND_AT_ONCE)):
-            known += self._send(self._first + index, envelopes[at : at + SEND_AT_ONCE], again=again)
+        parts = [envelopes[at : at + SEND_AT_ONCE] for at in range(0, len(envelopes), SEND_AT_ONCE)]
+        self._next = max(self._next, self._first + len(parts))
+        answers = self._server.run_all(
+            SEND, [self._arguments(number, part, again=again) for number, part in enumerate(parts, self._first)]
+        )
+        for part, answer in zip(parts, answers, strict=True):
+            known += [part[index] for index in answer]
         self._unsure = []
         return known
 
-    def _send(self, number: int, envelopes: Sequence[Envelope], *, again: bool) -> list[Envelope]:
-        self._next = max(self._next, number + 1)
+    def _arguments(self, number: int, envelopes: Sequence[Envelope], *, again: bool) -> list[Any]:
         # The child of a fork is another producer.
-        arguments: list[Any] = [f"{self._name}.{os.getpid()}", number, "1" if again else ""]
+        who, follows = f"{self._name}.{os.getpid()}", number > self._first
+        arguments: list[Any] = [who, number, "1" if again else "", "1" if follows else ""]
         group: tuple[str, int, str] | None = None
         count_at = 0
         for one in envelopes:
@@ -68,7 +73,7 @@ class RedisProducer:
                 count_at = len(arguments) - 1
             arguments[count_at] += 1
             arguments += (number_text(one.due), one.id, data_of(one, one.frame))
-        return [envelopes[index] for index in self._server.run(SEND, arguments)]
+        return arguments
 
     def _is_to_be_written(self, queue: str, priority: int) -> str:
         """Return "1" where the stream is to be written down: the first time, and from time to time."""

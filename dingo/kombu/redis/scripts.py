@@ -252,13 +252,15 @@ class Script:
 
 
 SEND = Script("""
--- ARGV: producer, number of this batch, 1 if it may have been sent before, then groups: prefix, priority, 1 if its
--- stream is to be written down, name, how many, then due, id, data of each. Returns the indexes of what is there
--- already.
-local sent = 'dingo:sent:' .. ARGV[1]
-if ARGV[3] == '1' and tonumber(redis.call('GET', sent) or 0) >= tonumber(ARGV[2]) then return {} end
-redis.call('SET', sent, ARGV[2], 'EX', REPLY_SECONDS)
-local time, at, index, rung, known_calls = nil, 4, 0, {}, {}
+-- ARGV: producer, number of this batch, 1 if it may have been sent before, 1 if it was sent before that one's answer
+-- had come which is before it, then groups: prefix, priority, 1 if its stream is to be written down, name, how many,
+-- then due, id, data of each. Returns the indexes of what is there already.
+local sent, number = 'dingo:sent:' .. ARGV[1], tonumber(ARGV[2])
+local last = (ARGV[3] == '1' or ARGV[4] == '1') and tonumber(redis.call('GET', sent) or 0)
+if ARGV[3] == '1' and last >= number then return {} end
+-- One that was refused would count as carried out else, as soon as the next one is.
+if ARGV[4] == '1' and last ~= number - 1 then return redis.error_reply('ERR the batch before this was not taken') end
+local time, at, index, rung, known_calls = nil, 5, 0, {}, {}
 while at <= #ARGV do
   local prefix, priority, new, name, count = unpack(ARGV, at, at + 4)
   at = at + 5
@@ -276,6 +278,7 @@ while at <= #ARGV do
   end
 end
 for prefix in pairs(rung) do ring(prefix) end
+redis.call('SET', sent, ARGV[2], 'EX', REPLY_SECONDS)
 return known_calls
 """)
 

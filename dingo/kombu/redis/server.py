@@ -124,6 +124,37 @@ class Server:
             except redis.exceptions.NoScriptError:
                 return self._talk("EVAL", script.text, 0, *arguments)
 
+    def run_all(self, script: Script, several: Sequence[Sequence[Any]]) -> list[Any]:
+        """Carry out a script several times, in order, asking for all before the first answer. Raises BrokerUnavailable.
+
+        Those behind one that fails are carried out all the same.
+        """
+        with self.errors():
+            answers = self._talk_all([("EVALSHA", script.digest, 0, *arguments) for arguments in several])
+            for index, answer in enumerate(answers):
+                if isinstance(answer, redis.exceptions.NoScriptError):
+                    answers[index] = self.run(script, several[index])
+                elif isinstance(answer, redis.ResponseError):
+                    raise answer
+        return answers
+
+    def _talk_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Carry out several commands on one connection; return their answers, and the errors among them."""
+        answers: list[Any] = []
+        connection = self._connect()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                try:
+                    answers.append(connection.read_response())
+                except redis.ResponseError as error:
+                    answers.append(error)
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._free.append((connection, monotonic()))
+        return answers
+
     def _talk(self, *command: Any) -> Any:
         """Carry out one command on a connection that nobody else uses meanwhile.
 
