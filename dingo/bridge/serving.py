@@ -20,19 +20,18 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
 
 from dingo.blocking import here
-from dingo.bridge import travel
-from dingo.bridge.codec import PLAIN_HEADER, Codec, check_header, errors_of, queue_of, sent_at
+from dingo.bridge.codec import Codec, queue_of
 from dingo.bridge.delivered import RemoteJob
 from dingo.bridge.heralding import WorkerNews
 from dingo.bridge.local import LocalBridge
 from dingo.bridge.outage import Outage
 from dingo.bridge.places import FleetLimit, Places, check_counted, is_limited
+from dingo.bridge.reading import Reader, UnregisteredError
+from dingo.bridge.refusing import Refusals
 from dingo.bridge.room import AHEAD_MOST, Room
-from dingo.bridge.short import PLANS_MOST, Incoming, Known
 from dingo.bridge.suspects import Suspects
 from dingo.bridge.turns import AT_ONCE, Turns
 from dingo.bridge.unpacking import Pack, divided
-from dingo.components import key_of, unpickles
 from dingo.contracts import Delivery, ReportEnvelope, Settlement, UniqueCall, Verdict
 from dingo.errors import BadArguments, BadMessage, BadReturn, BrokerUnavailable
 from dingo.events import Level, Origin
@@ -40,8 +39,6 @@ from dingo.job import Fault, Job
 from dingo.message import packed
 from dingo.message.frame import NotForUs
 from dingo.message.report import Code, Failure, Report, Status
-from dingo.message.signing import unsealed
-from dingo.message.task import Header
 from dingo.worker.attempt import failed
 from dingo.worker.loops import LoopPool
 from dingo.worker.threads import ThreadPool, shut_down
@@ -50,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dingo.config import Config
-    from dingo.contracts import Consumer, Envelope, Herald, Ledger, Marshaller, Place, Reporter
+    from dingo.contracts import Consumer, Herald, Ledger, Place, Reporter
     from dingo.events import Hub
     from dingo.hooks import Hooks
     from dingo.message.signature import Signature
@@ -66,8 +63,6 @@ TEND = 1.0
 LEAVING = 2.0
 # How long it waits at its start to hear what is not wanted any more (seconds).
 HEEDS_WITHIN = 2.0
-# A parked task comes back after this many seconds, then after twice as long ...
-PARK_FIRST, PARK_MOST = 0.5, 10.0
 
 _SUCCESS = Status.SUCCESS
 
@@ -93,11 +88,12 @@ class RemoteWorker(LocalBridge):
         self._herald = herald
         self.news: WorkerNews | None = None
         """What shows this worker to the fleet, where there is a Herald."""
-        self._plan_of = plan_of
         self._when_sent = when_sent
         self._names = names
         self._codec = Codec(config)
+        self._reader = Reader(config, self._codec, plan_of)
         self._done: deque[Job | Pack | Settlement | ReportEnvelope] = deque()
+        self._refusals = Refusals(config, hub, self._codec, self._done.append)
         self._most = AHEAD_MOST  # how many are settled in one batch
         self._asleep = False
         self._full = False  # whether it sleeps without having claimed, for lack of room
@@ -114,9 +110,7 @@ class RemoteWorker(LocalBridge):
         self._starting_all: Callable[[list[Delivery]], object] | None = getattr(consumer, "starting_all", None)
         self._suspects = Suspects(self._start_suspects, self._end_unrun, groups=self._starting_all is not None)
         self._claim_room = Room()
-        self._known = Known()
         self._turns = Turns(config.queues or (config.queue,))
-        self._plans: dict[tuple[str, str, bytes], Plan] = {}
         self._settles_reports = consumer is cast("Any", reporter)
         self._ledger: Ledger | None = getattr(reporter, "ledger", None)
         self._places = None if self._ledger is None else Places(
@@ -167,6 +161,7 @@ class RemoteWorker(LocalBridge):
     def reconfigure(self, config: Config) -> None:
         """Go by a new configuration from now on, its signing keys too."""
         super().reconfigure(config)
+        self._reader.config = self._refusals.config = config
         self._codec.use_keys(config.signing_keys)
 
     # -- called by whoever runs jobs ---------------------------------------------------------------
@@ -355,7 +350,7 @@ class RemoteWorker(LocalBridge):
         now = monotonic()
         deliveries = self._not_paused(deliveries) if self._paused else deliveries
         for delivery in self._wanted(deliveries) if self._unwanted else deliveries:
-            job = self._short_job(delivery)
+            job = self._reader.short(delivery)
             if job is None:
                 self._take(delivery, now)
             else:
@@ -376,11 +371,11 @@ class RemoteWorker(LocalBridge):
                 yield delivery
                 continue
             try:
-                header, _ = self._open_frame(delivery.envelope)
+                header, _ = self._reader.open(delivery.envelope)
             except BadMessage:
                 yield delivery  # to be refused as any other
             else:
-                self._refuse(delivery, header, Failure(Code.CANCELLED, message="the call was cancelled"))
+                self._refusals.refuse(delivery, header, Failure(Code.CANCELLED, message="the call was cancelled"))
 
     def _begin(self, job: RemoteJob | Pack, now: float) -> None:
         if isinstance(job, Pack):
@@ -390,129 +385,33 @@ class RemoteWorker(LocalBridge):
         else:
             self._run_limited(job, now)
 
-    def _short_job(self, delivery: Delivery) -> RemoteJob | Pack | None:
-        """Read a plain call of a known kind, or several; None for the long way."""
-        envelope = delivery.envelope
-        frame, unseal = envelope.frame, self._codec.unseal_task
-        if len(frame) > self.config.max_message_bytes:
-            return None
-        if unseal is not None:
-            try:
-                frame = unseal(frame)
-            except BadMessage:
-                return None
-        read = self._known.read(envelope, frame)
-        if read is None:
-            return None
-        incoming, args = read
-        return Pack(incoming, delivery, args) if incoming.size else RemoteJob(incoming, args, None, delivery)
-
     def _take(self, delivery: Delivery, now: float) -> None:
         """Decode a delivery and have it run; whatever is wrong with it harms nobody else."""
         header: dict[str, Any] = {}
+        refusals = self._refusals
         try:
-            header, body = self._open_frame(delivery.envelope)
-            job = self._job_of(delivery, header, body)
+            header, body = self._reader.open(delivery.envelope)
+            job = self._reader.job(delivery, header, body)
+            if job is None:
+                self._divide(delivery)
         except NotForUs as error:
-            self._park(delivery, error.header, str(error), Code.BAD_MESSAGE)
+            refusals.park(delivery, error.header, str(error), Code.BAD_MESSAGE)
+        except UnregisteredError as error:
+            refusals.park(delivery, header, str(error), Code.NOT_REGISTERED)
         except BadArguments as error:
-            self._park(delivery, header, str(error), Code.BAD_ARGUMENTS)
+            refusals.park(delivery, header, str(error), Code.BAD_ARGUMENTS)
         except BadMessage as error:
-            self._refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, message=str(error)))
+            refusals.refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, message=str(error)))
         except Exception as error:  # an option that makes no sense, or whatever a user's own marshaller raises
-            self._refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
+            refusals.refuse_told(delivery, header, Failure(Code.BAD_MESSAGE, type(error).__name__, str(error)))
         else:
             if job is not None:
                 self._begin(job, now)
-
-    def _open_frame(self, envelope: Envelope) -> tuple[dict[str, Any], bytes]:
-        if len(envelope.frame) > self.config.max_message_bytes:
-            raise BadMessage(
-                f"a message of {len(envelope.frame)} bytes: at most {self.config.max_message_bytes} are read"
-            )
-        header, body = self._codec.open_task(envelope.frame)
-        check_header(header)
-        if header["id"] != envelope.id or header["n"] != envelope.name:
-            raise BadMessage("a message that came as another call's: it was changed on its way")
-        return header, body
-
-    def _job_of(self, delivery: Delivery, header: dict[str, Any], body: bytes) -> RemoteJob | Pack | None:
-        arguments, previous, followers = self._codec.unfold(header, body)
-        plan = self._known_plan(header["n"], header.get("o"), followers)
-        if plan is None:
-            self._park(delivery, header, f"no task named {header['n']!r} is registered here", Code.NOT_REGISTERED)
-            return None
-        marshaller = plan.marshaller
-        self._check_marshallers(plan, marshaller, header)
-        if "k" in header:
-            return self._pack_of(delivery, header, body, plan)
-        message = marshaller.decode_task(
-            plan.registration.fn, Header(header["id"], plan.name, headers=header.get("h") or {}), arguments
-        )
-        incoming = self._incoming(plan, header)
-        job = RemoteJob(incoming, tuple(message.args), dict(message.kwargs) or None, delivery)
-        if header.keys() <= PLAIN_HEADER:
-            self._known.add(unsealed(delivery.envelope.frame), incoming)
-        else:
-            self._read_detail(job, header)
-            job.detail().previous = self._codec.previous(previous, plan)
-        return job
-
-    def _incoming(self, plan: Plan, header: dict[str, Any]) -> Incoming:
-        keep = plan.option.keep_result
-        keep = self.config.keep_result if keep is None else keep
-        return Incoming(plan, header.get("r", ""), keep, header.get("k", 0))
-
-    def _pack_of(self, delivery: Delivery, header: dict[str, Any], body: bytes, plan: Plan) -> Pack | None:
-        """Make a pack that is read by the short way from now on; None where it has been divided instead."""
-        incoming = self._incoming(plan, header)
-        args = incoming.arguments(body, 0)
-        if args is None or not incoming.reply:
-            self._divide(delivery)
-            return None
-        self._known.add(unsealed(delivery.envelope.frame), incoming)
-        return Pack(incoming, delivery, args)
 
     def _divide(self, delivery: Delivery) -> None:
         """Have the calls of a pack come again one by one. Raises BadMessage."""
         sends = divided(delivery.envelope, self._codec)
         self._done.append(Settlement(delivery, Verdict.ACK, sends=sends))
-
-    def _read_detail(self, job: RemoteJob, header: dict[str, Any]) -> None:
-        detail = job.detail()
-        detail.attempt = header.get("a", 0)
-        detail.errors = errors_of(header)
-        detail.headers = header.get("h")
-        detail.expires = header.get("x")
-        detail.due = header.get("e")
-        detail.unique = header.get("u")
-        job._plan = job._plan.full()
-
-    def _check_marshallers(self, plan: Plan, marshaller: Marshaller, header: dict[str, Any]) -> None:
-        """Refuse a call that goes another way than here, and pickle unless it is accepted: then it was signed."""
-        mine, reports = key_of(marshaller), key_of(plan.report_marshaller)
-        sent, wanted = header.get("m", "json"), header.get("rm", "json")
-        if sent != mine or wanted != reports:
-            raise BadMessage(
-                f"a call of {plan.name!r} by the marshaller {sent!r} that wants its reports by {wanted!r}: "
-                f"here they are {mine!r} and {reports!r}; set the same at both ends"
-            )
-        if unpickles(marshaller) and not self.config.accept_pickle:
-            raise BadMessage(
-                f"a call of {plan.name!r} in pickle, which this worker does not accept: it could run anything. "
-                "Set accept_pickle=True and signing_keys here if it is meant"
-            )
-
-    def _known_plan(self, name: str, given: Any, followers: bytes) -> Plan | None:
-        key = (name, "" if given is None else repr(given), followers)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plan_of(name, travel.read({} if given is None else given, followers))
-            if plan is not None:
-                if len(self._plans) > PLANS_MOST:
-                    self._plans.clear()
-                self._plans[key] = plan
-        return plan
 
     def _run_limited(self, job: RemoteJob, now: float) -> None:
         assert self._places is not None
@@ -606,39 +505,6 @@ class RemoteWorker(LocalBridge):
         if job.finish(Status.FAILURE, fault):
             job.start()
             self.aside.do(failed, job, fault)  # hooks may take their time: not on the I/O thread
-
-    def _park(self, delivery: Delivery, header: dict[str, Any], why: str, code: Code) -> None:
-        """Leave a task to a worker that can run it, for a while; then refuse it."""
-        now = time()
-        try:
-            age = now - sent_at(header)
-        except BadMessage as error:
-            self._refuse_told(delivery, header, Failure(code, message=f"{why}, and it is {error}"))
-            return
-        if abs(age) > self.config.unknown_task_seconds:  # from the future it would be left for ever
-            why = f"{why}, and no other worker has taken it in {age:.0f} s"
-            self._refuse(delivery, header, Failure(code, message=why))
-            return
-        delay = min(PARK_MOST, max(PARK_FIRST, age / 2))
-        self.hub.emit(
-            Origin.MAPPER, Level.WARNING, "message.parked",
-            f"{delivery.envelope.name} {delivery.envelope.id} is left for another worker: {why}",
-            {"id": delivery.envelope.id, "name": delivery.envelope.name, "delay": delay},
-        )  # fmt: skip
-        self._done.append(Settlement(delivery, Verdict.LATER, due=now + delay))
-
-    def _refuse_told(self, delivery: Delivery, header: dict[str, Any], failure: Failure) -> None:
-        self.hub.emit(
-            Origin.CONSUMER, Level.ERROR, "message.refused", f"a message was refused: {failure.message}",
-            {"id": delivery.envelope.id, "name": delivery.envelope.name, "failure": failure},
-        )  # fmt: skip
-        self._refuse(delivery, header, failure)
-
-    def _refuse(self, delivery: Delivery, header: dict[str, Any], failure: Failure) -> None:
-        """End a task that cannot be run, without running it."""
-        report = self._codec.refusal(delivery.envelope, failure, self.config.keep_result)
-        key = header.get("u")
-        self._done.append(Settlement(delivery, Verdict.ACK, [report], frees=key if isinstance(key, str) else None))
 
     def _settle_done(self) -> None:
         """Settle all that is done, in one batch; what cannot be settled now stays for the next try.

@@ -13,7 +13,7 @@ import pytest
 from conftest import PATIENCE
 
 import dingo
-from dingo.bridge import heralding, serving
+from dingo.bridge import heralding, refusing, serving
 from dingo.kombu.abilities import Ability, abilities
 
 MODES = ("local", "sqlite", "redis", "amqp")
@@ -121,7 +121,7 @@ def looked_for_often():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "TEND", 0.05)
         patch.setattr(heralding, "LOOK", 0.05)
-        patch.setattr(serving, "PARK_FIRST", 0.1)
+        patch.setattr(refusing, "PARK_FIRST", 0.1)
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import dingo
 from dingo import Status, kombu
-from dingo.bridge import serving
+from dingo.bridge import refusing, serving
 from dingo.bridge.memory import MemoryNamedWorker, MemoryProducer, MemoryStore, MemoryWorker, Wire
 from dingo.contracts import Envelope
 
@@ -22,7 +22,7 @@ _numbers = itertools.count()
 def looked_for_often(monkeypatch):
     """A worker asks often what it is to stop, and looks early at what it parked."""
     monkeypatch.setattr(serving, "TEND", 0.05)
-    monkeypatch.setattr(serving, "PARK_FIRST", 0.1)
+    monkeypatch.setattr(refusing, "PARK_FIRST", 0.1)
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
