@@ -122,14 +122,28 @@ class Looks:
     def _cancel_in_pack(self, store: Store, job: Job, member: packed.Member) -> bool:
         """Withdraw one call of a pack. One that runs is as good as done: it ends cancelled, whatever comes of it."""
         pack = self._open_calls.by_id.get(member.pack)
+        if not isinstance(pack, PackedCalls):
+            return self._cancel_in_anothers_pack(store, job)
         waits = store.fetch(member.pack, job.name)
-        if not isinstance(pack, PackedCalls) or waits is None or waits.state != "waiting":
+        if waits is None or waits.state != "waiting":
             return True
         if store.cancel(member.pack, job.name, b"", 0.0) is True:  # the others are sent again, each by itself
             job.finish(Status.CANCELLED, _cancelled())
             self._forget(pack)
             pack.scatter()
         return True
+
+    def _cancel_in_anothers_pack(self, store: Store, job: Job) -> bool:
+        """Withdraw a call that waits by itself meanwhile; else have the workers stop it, or not begin it.
+
+        Only the process that has sent a pack can take it apart. The call's report says what came of it.
+        """
+        if self._withdraw(store, job.id, job.name, job._plan.option.keep_result):
+            return True
+        self._withdrawn.add(job.name, job.id)
+        if not job.watch(latch=partial(self._withdrawn.over, job.name, job.id)):
+            self._withdrawn.over(job.name, job.id)
+        return False
 
     def find(self, id: str, names: list[str], plan_of: Any) -> Result[Any]:
         """Attach to a call by its id. Raises ResultNotFound, NotAttached, BadMessage (what is kept of it)."""

@@ -1,6 +1,7 @@
 """Calls that travel together, as those of `call_many` and `map` do when they are known to be short."""
 
 import threading
+import time
 
 import pytest
 from conftest import PATIENCE
@@ -186,6 +187,29 @@ def test_one_of_a_pack_that_waits_is_cancelled_and_the_others_run(own, packing, 
     both.start()
     assert [results[0].result(PATIENCE), results[2].result(PATIENCE)] == [1, 3]
     assert sorted(ran) == [1, 3]
+
+
+def test_one_of_a_pack_that_another_process_has_sent_is_stopped_by_its_worker(own, packing, mode):
+    if not mode.finds:
+        pytest.skip("nothing can be looked up here")
+    both = own()
+
+    def task(context: dingo.Context, number: int) -> int:
+        while number == 2 and not context.cancelled:
+            time.sleep(0.01)
+        return number
+
+    known = packing(both, both.task(task))
+    both.start()
+    results = known.call_many([(1,), (2,), (3,)])
+    assert len(packs_of(results)) == 1
+    assert both.caller.flush(PATIENCE)
+    found = both.worker.result(results[1].id, known.name)
+    assert found.cancel()
+    for one in (results[1], found):
+        with pytest.raises(dingo.Cancelled):
+            one.result(PATIENCE)
+    assert [results[0].result(PATIENCE), results[2].result(PATIENCE)] == [1, 3]
 
 
 @pytest.mark.parametrize("who", ["caller", "worker"])
