@@ -97,7 +97,9 @@ def test_hooks_that_raise_harm_nobody_and_are_told(own):
     events = both.worker.listen(level=dingo.Level.WARNING)
     both.start()
     assert task.call().result(PATIENCE) == 5
-    assert {events.get(PATIENCE).code for _ in range(2)} == {"hook.failed"}
+    failed = 0
+    while failed < 2:  # beside what other apps on the same server may wish to hear
+        failed += events.get(PATIENCE).code == "hook.failed"
 
 
 def test_the_error_handler_has_the_call_it_is_about(own):
