@@ -97,14 +97,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--kills", type=int, default=20)
     options = parser.parse_args()
+    chosen = [one for one in scenarios_of(options.jobs, options.kills) if options.only in one[0]]
+    if not chosen:
+        names = ", ".join(name for name, *_ in scenarios_of(0, 0))
+        parser.error(f"no scenario has {options.only!r} in its name; there are {names}")
     logging.getLogger("dingo").setLevel(logging.CRITICAL)  # the faults are made on purpose
     good, left_out = True, 0
     print(
         COLUMNS.format("scenario", "broker", "jobs", "faults", "lost", "wrong", "twice", "unexplained", "seconds", "")
     )
-    for name, brokers, server, scenario in scenarios_of(options.jobs, options.kills):
+    for name, brokers, server, scenario in chosen:
         for broker in brokers:
-            if broker not in options.broker or options.only not in name:
+            if broker not in options.broker:
                 continue
             outcome = run(broker, server, scenario)
             if isinstance(outcome, str):

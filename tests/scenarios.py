@@ -91,11 +91,15 @@ def kill_workers(ground: Ground, jobs: int, kills: int) -> Outcome:
         ground.start_worker()
     app = ground.app()
     results: list[dingo.Result[Any]] = []
+    met = 0
     for kill in range(kills):  # the work comes in parts, so that every kill meets some
-        results += app.call_many("double", [(n,) for n in range(len(results), jobs * (kill + 1) // kills)])
-        dingo.wait(results[-jobs // kills :], timeout=0.05)
+        part = [app.call("double", number) for number in range(len(results), jobs * (kill + 1) // kills)]
+        part[len(part) // 3].wait(PATIENCE)
         ground.kill_worker(ground.workers[0])
+        met += not all(result.done() for result in part)
+        results += part
         ground.start_worker()
+    outcome.expect(met > kills / 2, f"only {met} of {kills} kills met any work")
     count(outcome, ground, results, 3 * PATIENCE)
     if ground.kind == "amqp":  # killed between copying a task back and acknowledging it, one leaves both
         outcome.figures = f"{outcome.unexplained} of them from copies that were being put back"

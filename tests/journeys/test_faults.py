@@ -57,7 +57,7 @@ def withstood(outcome):
 
 
 def test_killed_workers_lose_nothing_and_nothing_runs_twice_that_they_had_not(ground):
-    withstood(scenarios.kill_workers(ground, 2000, 3))
+    withstood(scenarios.kill_workers(ground, 6000, 3))
 
 
 def test_a_killed_callers_calls_are_done(ground):
