@@ -10,7 +10,7 @@ from dingo.contracts import Settlement
 from dingo.errors import BrokerUnavailable
 from dingo.kombu.sqlite import database
 from dingo.kombu.sqlite.rows import SIZES, portions
-from dingo.testing.suites.making import envelope, report
+from dingo.testing.suites.making import envelope, opened, report
 
 MANY = 500
 
@@ -46,19 +46,8 @@ def watched(monkeypatch):
 
 @pytest.fixture
 def parts(tmp_path, watched):
-    """Return what makes the parts of a broker, opened."""
-    made = []
-    broker = ByURL(f"sqlite:///{tmp_path}/jobs.db")
-
-    def make(what):
-        part = getattr(broker, what)()
-        part.open(lambda *event: None)
-        made.append(part)
-        return part
-
-    yield make
-    for part in made:
-        part.close()
+    """Return what makes and opens the parts of a broker."""
+    yield from opened(ByURL(f"sqlite:///{tmp_path}/jobs.db"))
 
 
 def written_in(watched, act):
