@@ -64,14 +64,14 @@ def collect(store, count):
 
 def answer_lost(part, monkeypatch):
     """Let the next script be carried out, and its answer be lost."""
-    run = part._server.run
+    run_all = part._server.run_all
 
     def once(*args):
-        monkeypatch.setattr(part._server, "run", run)
-        run(*args)
+        monkeypatch.setattr(part._server, "run_all", run_all)
+        run_all(*args)
         raise BrokerUnavailable("the answer was lost")
 
-    monkeypatch.setattr(part._server, "run", once)
+    monkeypatch.setattr(part._server, "run_all", once)
 
 
 # -- claims --------------------------------------------------------------------------------------------------------
@@ -278,15 +278,16 @@ def test_what_ends_without_a_report_leaves_another_call_of_the_same_id_known(url
 def test_a_large_batch_that_broke_off_counts_once_when_it_is_sent_again(url, opened, monkeypatch):
     producer, worker = opened(RedisProducer(url)), opened(RedisWorker(url, 30.0))
     batch = [envelope(str(number)) for number in range(600)]
-    run, calls = producer._server.run, []
+    run_all = producer._server.run_all
 
-    def breaks_off(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise BrokerUnavailable("gone")
-        return run(*args)
+    def breaks_off(script, parts):
+        """Have the first part carried out, and no more."""
+        monkeypatch.setattr(producer._server, "run_all", run_all)
+        assert len(parts) > 1
+        run_all(script, parts[:1])
+        raise BrokerUnavailable("gone")
 
-    monkeypatch.setattr(producer._server, "run", breaks_off)
+    monkeypatch.setattr(producer._server, "run_all", breaks_off)
     with pytest.raises(BrokerUnavailable):
         producer.send(batch)
     claimed = claim(worker, 1000)

@@ -114,15 +114,15 @@ class Server:
     def do(self, *command: Any) -> Any:
         """Carry out one command. Raises BrokerUnavailable."""
         with self.errors():
-            return self._talk(*command)
+            (answer,) = self._talk([command])
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return answer
 
     def run(self, script: Script, arguments: Sequence[Any]) -> Any:
         """Carry out a script. Raises BrokerUnavailable."""
-        with self.errors():
-            try:
-                return self._talk("EVALSHA", script.digest, 0, *arguments)
-            except redis.exceptions.NoScriptError:
-                return self._talk("EVAL", script.text, 0, *arguments)
+        (answer,) = self.run_all(script, [arguments])
+        return answer
 
     def run_all(self, script: Script, several: Sequence[Sequence[Any]]) -> list[Any]:
         """Carry out a script several times, in order, asking for all before the first answer. Raises BrokerUnavailable.
@@ -130,16 +130,20 @@ class Server:
         Those behind one that fails are carried out all the same.
         """
         with self.errors():
-            answers = self._talk_all([("EVALSHA", script.digest, 0, *arguments) for arguments in several])
+            answers = self._talk([("EVALSHA", script.digest, 0, *arguments) for arguments in several])
             for index, answer in enumerate(answers):
                 if isinstance(answer, redis.exceptions.NoScriptError):
-                    answers[index] = self.run(script, several[index])
+                    answers[index] = self.do("EVAL", script.text, 0, *several[index])
                 elif isinstance(answer, redis.ResponseError):
                     raise answer
         return answers
 
-    def _talk_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Carry out several commands on one connection; return their answers, and the errors among them."""
+    def _talk(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Carry out commands on a connection that nobody else uses meanwhile; return answers, and errors among them.
+
+        The client's own way does the same with a good deal around it that nothing here needs, and that would take
+        longer than the server does.
+        """
         answers: list[Any] = []
         connection = self._connect()
         try:
@@ -147,32 +151,13 @@ class Server:
             for _ in commands:
                 try:
                     answers.append(connection.read_response())
-                except redis.ResponseError as error:
+                except redis.ResponseError as error:  # an answer too: the connection is as good as before
                     answers.append(error)
         except BaseException:
             self._drop(connection)
             raise
         self._free.append((connection, monotonic()))
         return answers
-
-    def _talk(self, *command: Any) -> Any:
-        """Carry out one command on a connection that nobody else uses meanwhile.
-
-        The client's own way does the same with a good deal around it that nothing here needs, and that would take
-        longer than the server does.
-        """
-        connection = self._connect()
-        try:
-            connection.send_command(*command)
-            answer = connection.read_response()
-        except redis.ResponseError:  # it is the server's answer: the connection is as good as before
-            self._free.append((connection, monotonic()))
-            raise
-        except BaseException:
-            self._drop(connection)
-            raise
-        self._free.append((connection, monotonic()))
-        return answer
 
     def _connect(self) -> Any:
         """Return a connection: the one that was used last, unless the server has closed it meanwhile.
