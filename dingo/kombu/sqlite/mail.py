@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from dingo.kombu.sqlite.rows import values, write
+from dingo.kombu.sqlite.rows import write
 
 if TYPE_CHECKING:
     import sqlite3
@@ -14,12 +13,7 @@ if TYPE_CHECKING:
 
     from dingo.contracts import ReportEnvelope
 
-_INTO = "INTO reports (reply, id, name, final, until, frame)"
-
-
-@cache
-def _inserting(size: int) -> str:
-    return f"INSERT OR IGNORE {_INTO} {values(6, size)}"
+_INTO = "INTO reports (reply, id, name, final, until, frame) {rows}"
 
 
 def post(connection: sqlite3.Connection, reports: Iterable[ReportEnvelope], *, newest: bool = False) -> None:
@@ -30,7 +24,7 @@ def post(connection: sqlite3.Connection, reports: Iterable[ReportEnvelope], *, n
     """
     now = time()
     rows = [(one.reply, one.id, one.name, int(one.final), now + one.keep, one.frame) for one in reports]
-    written = write(connection, _inserting, rows)
+    written = write(connection, f"INSERT OR IGNORE {_INTO}", rows)
     if written < len(rows):
         _post_again(connection, rows, newest=newest)
 
@@ -47,4 +41,4 @@ def _post_again(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], *, 
             continue
         if newest or over:
             connection.execute("UPDATE reports SET final = 0 WHERE seq = ?", (seq,))
-        connection.execute(f"INSERT {_INTO} {values(6, 1)}", (reply, id, name, int(newest or over), until, frame))
+        write(connection, f"INSERT {_INTO}", [(reply, id, name, int(newest or over), until, frame)])

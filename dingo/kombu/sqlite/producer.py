@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import cache
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from dingo.kombu.sqlite.bells import Ringer
 from dingo.kombu.sqlite.database import Database
-from dingo.kombu.sqlite.rows import SIZES, portions, values, write
+from dingo.kombu.sqlite.rows import statements, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dingo.contracts import Envelope
 
-
-_INTO = "INTO tasks (id, name, queue, rank, state, due, reply, frame)"
-
-
-@cache
-def _inserting(size: int) -> str:
-    return f"INSERT {_INTO} {values(8, size)}"
-
-
-@cache
-def _inserting_new(size: int) -> str:
-    return f"INSERT OR IGNORE {_INTO} {values(8, size)}"
+_INTO = "INTO tasks (id, name, queue, rank, state, due, reply, frame) {rows}"
 
 
 def _rows(envelopes: Iterable[Envelope]) -> list[tuple[Any, ...]]:
@@ -41,7 +29,7 @@ def _rows(envelopes: Iterable[Envelope]) -> list[tuple[Any, ...]]:
 
 def put(connection: sqlite3.Connection, envelopes: Iterable[Envelope]) -> None:
     """Write tasks into the file, within a transaction; what is there already counts once."""
-    write(connection, _inserting_new, _rows(envelopes))
+    write(connection, f"INSERT OR IGNORE {_INTO}", _rows(envelopes))
 
 
 def _known(connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
@@ -79,12 +67,13 @@ class SqliteProducer:
 
     def _put_new(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
         """Write tasks into the file. Raises IntegrityError where any of them is there already; then none is written."""
-        if len(rows) in SIZES:
-            ((size, part),) = portions(rows)
-            self._database.write(connection, _inserting(size), part)
+        parts = list(statements(f"INSERT {_INTO}", rows))
+        if len(parts) == 1:
+            self._database.write(connection, *parts[0])
             return
         with self._database.writing(connection):
-            write(connection, _inserting, rows)
+            for statement, values in parts:
+                connection.execute(statement, values)
 
     def close(self) -> None:
         """Close the file."""

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 # How many rows a statement has, as coins have values: any number is made up of few, and few are to be kept prepared.
 SIZES = (1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
 
 
 @cache
-def values(width: int, size: int) -> str:
-    """Return the text that stands for so many rows of so many values each."""
+def _statement(template: str, width: int, size: int) -> str:
     row = f"({','.join('?' * width)})"
-    return f"VALUES {','.join([row] * size)}"
+    return template.replace("{rows}", f"VALUES {','.join([row] * size)}")
 
 
 def portions(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
@@ -35,6 +34,12 @@ def portions(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
             first += size
 
 
-def write(connection: sqlite3.Connection, statement: Callable[[int], str], rows: Sequence[Sequence[Any]]) -> int:
-    """Carry out what `statement(size)` says for all rows, within a transaction; return how many were changed."""
-    return sum(connection.execute(statement(size), part).rowcount for size, part in portions(rows))
+def statements(template: str, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield statements that take all rows together, with their values; `{rows}` in the template stands for rows."""
+    for size, values in portions(rows):
+        yield _statement(template, len(rows[0]), size), values
+
+
+def write(connection: sqlite3.Connection, template: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Carry out a statement for all rows, within a transaction; return how many were changed."""
+    return sum(connection.execute(statement, values).rowcount for statement, values in statements(template, rows))

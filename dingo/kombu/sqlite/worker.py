@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import threading
-from functools import cache
 from random import getrandbits
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from dingo.kombu.sqlite.database import Database
 from dingo.kombu.sqlite.ledger import SqliteLedger, free
 from dingo.kombu.sqlite.mail import post
 from dingo.kombu.sqlite.producer import put
-from dingo.kombu.sqlite.rows import values, write
+from dingo.kombu.sqlite.rows import write
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,13 +39,10 @@ _CLAIMED = (
     "SELECT seq, id, name, queue, rank, reply, frame, suspect, starts FROM tasks "
     "WHERE state = 2 AND owner = ? AND fence = ?"
 )
-
-
-@cache
-def _forgetting(size: int) -> str:
-    """Return what deletes so many claimed tasks. Each is looked up by its number: `IN` with pairs would read all."""
-    given = f"({values(2, size)}) CROSS JOIN tasks ON seq = column1 AND fence = column2"
-    return f"DELETE FROM tasks WHERE seq IN (SELECT seq FROM {given})"  # noqa: S608 - no values
+# Each is looked up by its number: `IN` with pairs would read all tasks.
+_FORGET = (
+    "DELETE FROM tasks WHERE seq IN (SELECT seq FROM ({rows}) CROSS JOIN tasks ON seq = column1 AND fence = column2)"
+)
 
 
 class _SomeStaleError(Exception):
@@ -163,7 +159,7 @@ class SqliteWorker:
         reports = [report for one in plain for report in one.reports]
         stale: list[Settlement] = []
         with self._database.writing(self._connection) as connection:
-            if write(connection, _forgetting, [one.delivery.token for one in plain]) != len(plain):
+            if write(connection, _FORGET, [one.delivery.token for one in plain]) != len(plain):
                 raise _SomeStaleError
             for one in rest:
                 if self._settle(connection, one):
