@@ -124,10 +124,7 @@ class AmqpWorker(Part):
                 self._returned[count_in(message, SERIAL)] = message.tag
                 continue
             delivery = delivery_of(link, message, *place, forgiven=self._forgives(message))
-            if self._is_namesake(delivery):
-                early.append((delivery, now + NAMESAKES_AFTER))
-                continue
-            if not self._is_new(link, delivery):
+            if not self._is_new(link, delivery, early):
                 continue
             due = count_in(message, DUE) / 1000
             if due > now:
@@ -158,17 +155,17 @@ class AmqpWorker(Part):
             return False
         return monotonic() < self._forgives_until and message.consumer not in self._settled
 
-    def _is_namesake(self, delivery: Delivery) -> bool:
-        """Whether it is another caller's call of the same id as one that this worker holds: it has to wait for that."""
-        held = self._held.get(key_of(delivery.envelope))
-        return held is not None and held.envelope.reply != delivery.envelope.reply and bool(delivery.envelope.id)
+    def _is_new(self, link: Link, delivery: Delivery, early: list[tuple[Delivery, float]]) -> bool:
+        """Whether this worker does not hold that task already: from a lost connection, or since it was sent twice.
 
-    def _is_new(self, link: Link, delivery: Delivery) -> bool:
-        """Whether this worker does not hold that task already: from a lost connection, or since it was sent twice."""
+        Another caller's call of the same id has to wait for the one that is held: it goes into `early`.
+        """
         held = self._held.get(key_of(delivery.envelope))
         if held is None or not delivery.envelope.id:
             return True
-        if held.link is link:
+        if held.envelope.reply != delivery.envelope.reply:
+            early.append((delivery, time() + NAMESAKES_AFTER))
+        elif held.link is link:
             link.ack([delivery.token.tag])
         else:
             held.link, held.tag, held.since = link, delivery.token.tag, delivery.token.since
@@ -176,17 +173,15 @@ class AmqpWorker(Part):
 
     def _take(self, link: Link, queues: Sequence[str], room: int) -> list[Delivery]:
         claimed: list[Delivery] = []
-        namesakes: list[tuple[Delivery, float]] = []
+        early: list[tuple[Delivery, float]] = []
         for queue in queues:
             for line in self._waiting.get(queue, ()):
                 while line and len(claimed) < room:
                     delivery = line.popleft()
-                    if self._is_namesake(delivery):
-                        namesakes.append((delivery, time() + NAMESAKES_AFTER))
-                    elif self._is_new(link, delivery):
+                    if self._is_new(link, delivery, early):
                         self._held[key_of(delivery.envelope)] = delivery.token
                         claimed.append(delivery)
-        self._put_off(link, namesakes)
+        self._put_off(link, early)
         self._taken = self._taken or bool(claimed)
         return claimed
 
